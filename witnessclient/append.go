@@ -1,0 +1,117 @@
+package witnessclient
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"time"
+)
+
+// Append records an event and returns when it is on the disk. The zero
+// Timestamp becomes now; empty failover, incident and scenario fields come from
+// the stamp. The metadata keys run, seq, prev, hash, operator, operator_source,
+// host and meshctl_version (and, in run_finished, events and head) are set here,
+// whatever the caller put there. A *BrokenError is final.
+func (j *Journal) Append(e Event) (Record, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, err := j.write(j.stamped(e))
+	if err != nil {
+		return r, fmt.Errorf("record %s: %w", e.Name, err)
+	}
+	select {
+	case j.appended <- struct{}{}:
+	default: // the outbox is told already
+	}
+	return r, nil
+}
+
+func (j *Journal) stamped(e Event) Event {
+	s := j.stamp
+	if e.Timestamp.IsZero() {
+		e.Timestamp = time.Now()
+	}
+	e.FailoverID = cmp.Or(e.FailoverID, s.FailoverID)
+	e.IncidentID = cmp.Or(e.IncidentID, s.IncidentID)
+	e.Scenario = cmp.Or(e.Scenario, s.Scenario)
+	own := map[string]any{
+		"run": s.Run, "seq": j.contents.Lines + 1, "prev": j.contents.Head, "hash": "",
+		"operator": s.Operator, "operator_source": s.OperatorSource, "host": s.Host, "meshctl_version": s.Version,
+	}
+	if e.Name == RunFinished {
+		own["events"], own["head"] = j.contents.Events, j.contents.Head
+	}
+	metadata := map[string]any{}
+	maps.Copy(metadata, e.Metadata)
+	maps.Copy(metadata, own)
+	for key := range own {
+		if metadata[key] == "" {
+			delete(metadata, key)
+		}
+	}
+	e.Metadata = metadata
+	return e
+}
+
+// AppendNote records what the engine needs to resume or undo a run and the
+// witness does not get. Data must encode as JSON. Errors as for Append.
+func (j *Journal) AppendNote(kind string, data any) (Record, error) {
+	raw, err := encode(data)
+	if err != nil {
+		return Record{}, fmt.Errorf("record note %s: %w", kind, err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, err := j.appendEntry(entry{Journal: kindNote, Note: kind, Data: raw})
+	if err != nil {
+		return r, fmt.Errorf("record note %s: %w", kind, err)
+	}
+	return r, nil
+}
+
+// Ack records that the witness holds the event; again is no error.
+func (j *Journal) Ack(seq int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if i, found := j.contents.find(seq); found && j.contents.Records[i].Acked {
+		return nil
+	}
+	if _, err := j.appendEntry(entry{Journal: kindAck, Acked: seq}); err != nil {
+		return fmt.Errorf("record the acknowledgement of line %d: %w", seq, err)
+	}
+	delete(j.doubt, seq)
+	return nil
+}
+
+func (j *Journal) appendEntry(p entry) (Record, error) {
+	p.Seq, p.Prev, p.Timestamp = j.contents.Lines+1, j.contents.Head, formatTime(time.Now())
+	return j.write(p)
+}
+
+// write adds one line in one write and syncs it. What would not be accepted
+// when read is not written.
+func (j *Journal) write(record any) (Record, error) {
+	if j.failure != nil {
+		return Record{}, j.failure
+	}
+	line, err := encode(record)
+	if err != nil {
+		return Record{}, err
+	}
+	if len(line) > MaxLine {
+		return Record{}, fmt.Errorf("%d bytes, more than the %d of a journal line", len(line), MaxLine)
+	}
+	p, err := j.contents.check(line)
+	if err != nil {
+		return Record{}, err
+	}
+	_, err = j.file.Write(append(line, '\n'))
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
+		j.failure = &BrokenError{Path: j.path, Err: err}
+		return Record{}, j.failure
+	}
+	return j.contents.take(p, line), nil
+}
