@@ -1,0 +1,221 @@
+package probes
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/pion/stun/v3"
+)
+
+const (
+	askedLife  = 60 * time.Second       // lifetime asked for; limits what a lost release leaves behind
+	grantGrace = 500 * time.Millisecond // how long an interrupted probe waits for an answer that may grant
+)
+
+// client is one TURN client (RFC 8656): a socket, what the server told it for
+// its credentials, and at most one allocation.
+type client struct {
+	socket      *socket
+	credentials Credentials
+
+	realm, nonce    string
+	key             stun.MessageIntegrity // nil until the server has named its realm
+	allocation      allocationState
+	relayed, mapped netip.AddrPort
+	software        string
+	rtt             time.Duration // shortest seen; 0 when none was measured
+	resent          int
+	movedPort       bool // a stale allocation was in the way of the first local port
+}
+
+type allocationState int
+
+const (
+	noAllocation    allocationState = iota
+	allocationAsked                 // sent, no answer: it may exist
+	allocationHeld
+)
+
+// allocate asks for an allocation, first anonymously, since only that shows
+// the realm and an open relay. The caller must release it, also after an error.
+func (c *client) allocate(ctx context.Context) error {
+	r, err := c.askAllocation(ctx)
+	if err == nil {
+		return &Refusal{
+			Code: CodeTURNOpen, Step: stun.MethodAllocate.String(), Server: c.socket.server.String(),
+			Reason: "granted without credentials", After: c.rtt,
+		}
+	}
+	challenged := r.code == int(stun.CodeUnauthorized) || r.code == int(stun.CodeStaleNonce)
+	if !challenged || r.realm == "" || r.nonce == "" {
+		return err
+	}
+	c.realm, c.nonce = r.realm, r.nonce
+	if c.credentials.Empty() {
+		return withCode(err, CodeAuthMissing)
+	}
+	c.key = stun.NewLongTermIntegrity(c.credentials.Username, c.realm, c.credentials.Password.Reveal())
+	ctx, cancel := lingering(ctx, grantGrace)
+	defer cancel()
+	_, err = c.askAllocation(ctx)
+	return err
+}
+
+func (c *client) askAllocation(ctx context.Context) (reply, error) {
+	attributes := []stun.Setter{requestedTransportUDP(), lifetime(askedLife)}
+	if c.socket.server.Addr().Is6() {
+		attributes = append(attributes, requestedFamilyIPv6())
+	}
+	c.allocation = allocationAsked
+	r, err := c.request(ctx, stun.MethodAllocate, nil, attributes...)
+	switch {
+	case r.code != 0:
+		c.allocation = noAllocation
+	case err == nil:
+		c.allocation = allocationHeld
+		c.relayed, c.mapped = r.relayed, r.mapped
+		if !r.relayed.IsValid() {
+			err = &Refusal{
+				Code: CodeTURNGarbled, Step: stun.MethodAllocate.String(), Server: c.socket.server.String(),
+				Reason: "granted without a relayed address",
+			}
+		}
+	}
+	return r, err
+}
+
+// bind binds a channel to a peer, which permits that peer too. sent runs right
+// after each send, for data in the same flight.
+func (c *client) bind(ctx context.Context, channel uint16, peer netip.AddrPort, sent func()) error {
+	r, err := c.request(ctx, stun.MethodChannelBind, sent, channelNumber(channel), peerAddress(peer))
+	// pion/turn denies a peer with a 401 without nonce.
+	denied := r.code == int(stun.CodeForbidden) || r.code == int(stun.CodeUnauthorized) && r.nonce == ""
+	if denied {
+		return withCode(err, CodePeerDenied)
+	}
+	return err
+}
+
+// release gives the allocation back and waits for the server to say so, also
+// when ctx has ended. Where it is not known whether there is one, a single
+// request goes out and nobody waits: the server was silent before.
+func (c *client) release(ctx context.Context) error {
+	c.socket.schedule = releaseSchedule()
+	state := c.allocation
+	c.allocation = noAllocation
+	switch state {
+	case allocationAsked:
+		if request, err := c.build(stun.MethodRefresh, lifetime(0)); err == nil {
+			_ = c.socket.write(request.Raw)
+		}
+	case allocationHeld:
+		_, err := c.request(context.WithoutCancel(ctx), stun.MethodRefresh, nil, lifetime(0))
+		if stunCode(err) != int(stun.CodeAllocMismatch) { // 437: it is gone already
+			return err
+		}
+	}
+	return nil
+}
+
+// request runs one transaction. A stale nonce is replaced once (RFC 8489
+// section 9.2.5). The error is a *Refusal unless the request cannot be built;
+// the reply of an error response is returned with it.
+func (c *client) request(ctx context.Context, method stun.Method, sent func(), attributes ...stun.Setter) (reply, error) {
+	r, err := c.exchange(ctx, method, sent, attributes)
+	if r.code != int(stun.CodeStaleNonce) || c.key == nil || r.nonce == "" {
+		return r, err
+	}
+	c.nonce = r.nonce
+	return c.exchange(ctx, method, sent, attributes)
+}
+
+func (c *client) exchange(ctx context.Context, method stun.Method, sent func(), attributes []stun.Setter) (reply, error) {
+	request, err := c.build(method, attributes...)
+	if err != nil {
+		return reply{}, &Refusal{
+			Code: CodeAuthUnusable, Step: method.String(), Server: c.socket.server.String(),
+			Reason: "not sent", Err: err,
+		}
+	}
+	t := transaction{socket: c.socket, request: request, key: c.key, sent: sent}
+	x, err := t.run(ctx)
+	c.resent += max(t.sends-1, 0)
+	if err != nil {
+		return reply{}, err
+	}
+	if c.rtt == 0 || x.rtt > 0 && x.rtt < c.rtt {
+		c.rtt = x.rtt
+	}
+	if x.reply.software != "" {
+		c.software = x.reply.software
+	}
+	if x.reply.code == 0 {
+		return x.reply, nil
+	}
+	return x.reply, c.refused(&t, x.reply)
+}
+
+func (c *client) build(method stun.Method, attributes ...stun.Setter) (*stun.Message, error) {
+	setters := append([]stun.Setter{stun.TransactionID, stun.NewType(method, stun.ClassRequest)}, attributes...)
+	if c.key != nil {
+		setters = append(setters, stun.NewUsername(c.credentials.Username), stun.NewRealm(c.realm), stun.NewNonce(c.nonce), c.key)
+	}
+	return stun.Build(setters...)
+}
+
+// refused names an error response.
+func (c *client) refused(t *transaction, r reply) *Refusal {
+	e := t.refused(r, CodeTURNRefused)
+	switch stun.ErrorCode(r.code) {
+	case stun.CodeTryAlternate:
+		e.Code = CodeTURNRedirect
+		if r.alternate.IsValid() {
+			e.facts = append(e.facts, Fact{"alternate", r.alternate.String()})
+		}
+	case stun.CodeUnauthorized:
+		if c.key != nil {
+			c.credentials.rejected(e)
+		}
+	case stun.CodeAllocMismatch:
+		e.Code = CodeTupleInUse
+	case stun.CodeStaleNonce:
+		if c.key != nil {
+			e.Code = CodeNonceLoop
+		}
+	case stun.CodeAllocQuotaReached:
+		e.Code = CodeQuotaReached
+	case stun.CodeInsufficientCapacity:
+		e.Code = CodeNoCapacity
+	}
+	return e
+}
+
+// facts are what is known of the server so far.
+func (c *client) facts() []Fact {
+	facts := []Fact{{"address", c.socket.server.String()}}
+	add := func(name, value string, known bool) {
+		if known {
+			facts = append(facts, Fact{name, value})
+		}
+	}
+	add("software", c.software, c.software != "")
+	add("realm", printable(c.realm), c.realm != "")
+	add("relayed", c.relayed.String(), c.relayed.IsValid())
+	add("mapped", c.mapped.String(), c.mapped.IsValid())
+	add("rtt_ms", millis(c.rtt), c.rtt > 0)
+	add("resent", strconv.Itoa(c.resent), c.resent > 0)
+	add("new_port_after_437", "yes", c.movedPort)
+	return facts
+}
+
+// withCode gives a refusal the name that its step makes of it.
+func withCode(err error, code string) error {
+	var r *Refusal
+	if errors.As(err, &r) {
+		r.Code = code
+	}
+	return err
+}
