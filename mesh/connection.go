@@ -1,0 +1,199 @@
+package mesh
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// channelLabel is the data channel that carries IFMessages.
+const channelLabel = "if-agent-messaging"
+
+// connection is one PeerConnection and what belongs to it alone.
+type connection struct {
+	pc         *webrtc.PeerConnection
+	createdAt  time.Time
+	channel    atomic.Pointer[webrtc.DataChannel] // nil: none yet
+	generation atomic.Int64                       // of ICE credentials
+	server     string                             // TURN server configured; link.mu guards changes
+	relayed    bool                               // one side was a relay when it was last up
+	gathered   int                                // local candidates of this generation
+}
+
+// open makes a PeerConnection that uses one TURN server.
+func (l *link) open(server string) (*connection, error) {
+	pc, err := l.agent.api.NewPeerConnection(l.agent.configuration(server))
+	if err != nil {
+		return nil, fmt.Errorf("open connection to %s: %w", l.peer, err)
+	}
+	c := &connection{pc: pc, createdAt: time.Now(), server: server}
+	review := func() { l.about(c, l.review) }
+	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { review() })
+	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(*webrtc.ICECandidatePair) { review() })
+	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
+		generation := c.generation.Load()
+		l.about(c, func() { l.gathered(c, generation, candidate) })
+	})
+	pc.OnDataChannel(func(channel *webrtc.DataChannel) {
+		if channel.Label() == channelLabel {
+			l.adopt(c, channel)
+		}
+	})
+	return c, nil
+}
+
+// adopt makes channel the one for messages. Its callbacks are set before pion
+// delivers anything.
+func (l *link) adopt(c *connection, channel *webrtc.DataChannel) {
+	event := func(name string, m metadata) {
+		l.inbox.post(func() {
+			l.agent.emit(name, l.peer, m)
+			l.review()
+		})
+	}
+	channel.OnOpen(func() { event("datachannel_open", nil) })
+	channel.OnClose(func() { event("datachannel_closed", nil) })
+	channel.OnError(func(err error) { event("datachannel_error", metadata{"error": err.Error()}) })
+	channel.OnMessage(func(m webrtc.DataChannelMessage) { l.agent.deliver(l.peer, m.Data, time.Now()) })
+	c.channel.Store(channel)
+}
+
+// ice is nil until ICE has got somewhere: before, it cannot be asked without a
+// data race inside pion, and has nothing to say.
+func (c *connection) ice() *webrtc.ICETransport {
+	switch c.pc.ConnectionState() {
+	case webrtc.PeerConnectionStateConnected, webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed:
+		return c.pc.SCTP().Transport().ICETransport()
+	}
+	return nil
+}
+
+func (c *connection) pair() *webrtc.ICECandidatePair {
+	ice := c.ice()
+	if ice == nil {
+		return nil
+	}
+	pair, err := ice.GetSelectedCandidatePair()
+	if err != nil {
+		return nil
+	}
+	return pair
+}
+
+// open tells whether the channel was opened and not closed since: it is worth
+// keeping even when nothing passes.
+func (c *connection) open() bool {
+	channel := c.channel.Load()
+	return channel != nil && channel.ReadyState() == webrtc.DataChannelStateOpen
+}
+
+// up tells whether messages can pass. The pair is asked for because the state
+// lags behind: right after an ICE restart it still says connected.
+func (c *connection) up() bool {
+	return c.open() && c.pc.ConnectionState() == webrtc.PeerConnectionStateConnected && c.pair() != nil
+}
+
+// state is the PeerConnection's, but connected only when messages can pass.
+func (c *connection) state() string {
+	state := c.pc.ConnectionState()
+	if state != webrtc.PeerConnectionStateConnected || c.up() {
+		return state.String()
+	}
+	if channel := c.channel.Load(); channel != nil && channel.ReadyState() > webrtc.DataChannelStateOpen {
+		return wire.StateClosed
+	}
+	return wire.StateConnecting
+}
+
+// path is the type of the local candidate in use, "" when there is none.
+func (c *connection) path() string {
+	if pair := c.pair(); pair != nil {
+		return pair.Local.Typ.String()
+	}
+	return ""
+}
+
+func (c *connection) usesRelay() bool {
+	pair := c.pair()
+	return pair != nil && (pair.Local.Typ == webrtc.ICECandidateTypeRelay || pair.Remote.Typ == webrtc.ICECandidateTypeRelay)
+}
+
+// repairable tells whether an ICE restart on a server can bring it back. While
+// a gathering is under way pion must not be given other servers: it reads the
+// old ones without a lock.
+func (c *connection) repairable(server string) bool {
+	return c != nil && c.open() && c.state() != wire.StateClosed && c.pc.CurrentRemoteDescription() != nil &&
+		(server == c.server || c.pc.ICEGatheringState() == webrtc.ICEGatheringStateComplete)
+}
+
+// prepareRestart makes the coming ICE restart gather from server. pion gathers
+// within CreateOffer and SetRemoteDescription, so this has to come before.
+func (l *link) prepareRestart(c *connection, server string) error {
+	if err := c.rollBack(); err != nil {
+		return err
+	}
+	c.generation.Add(1)
+	c.gathered = 0
+	if server == c.server {
+		return nil
+	}
+	l.mu.Lock()
+	c.server = server
+	l.mu.Unlock()
+	configuration := l.agent.configuration(server)
+	configuration.Certificates = nil // cannot change, and pion would write what GetStats reads
+	return c.pc.SetConfiguration(configuration)
+}
+
+// rollBack drops an offer that was not answered. pion has no rollback (every
+// such transition is refused), but takes the peer's last description as an
+// answer that changes nothing.
+func (c *connection) rollBack() error {
+	if c.pc.SignalingState() != webrtc.SignalingStateHaveLocalOffer {
+		return nil
+	}
+	return c.pc.SetRemoteDescription(webrtc.SessionDescription{
+		Type: webrtc.SDPTypeAnswer, SDP: c.pc.CurrentRemoteDescription().SDP,
+	})
+}
+
+// remote is the description candidates have to belong to, "" when none is set.
+func (c *connection) remote() string {
+	if d := c.pc.RemoteDescription(); d != nil {
+		return d.SDP
+	}
+	return ""
+}
+
+// sameSession tells whether two descriptions come from one PeerConnection:
+// RFC 9429 section 5.2.2 keeps the session id of the o= line.
+func sameSession(sdp, other string) bool {
+	id := sessionID(sdp)
+	return id != "" && id == sessionID(other)
+}
+
+func sessionID(sdp string) string {
+	fields := strings.Fields(sdpLine(sdp, "o="))
+	if len(fields) < 2 {
+		return ""
+	}
+	return fields[0] + " " + fields[1]
+}
+
+// ufrag changes with every ICE restart (RFC 8445 section 9).
+func ufrag(sdp string) string { return strings.TrimSpace(sdpLine(sdp, "a=ice-ufrag:")) }
+
+// sdpLine gives the rest of the first line with the prefix.
+func sdpLine(sdp, prefix string) string {
+	for line := range strings.Lines(sdp) {
+		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			return rest
+		}
+	}
+	return ""
+}

@@ -1,0 +1,235 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh/secret"
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// DeliveryOptions says what a delivery test does. The addresses and
+// credentials are those of AgentOptions.
+type DeliveryOptions struct {
+	Run      string        // names the agents: meshctl-RUN-1 and so on
+	Agents   int           // 2 to 16; 0: 2
+	Duration time.Duration // how long messages are sent; 0: 10 s
+	Interval time.Duration // between two messages of one direction; 0: 100 ms
+	Setup    time.Duration // for registering and connecting everybody; 0: 30 s
+	Drain    time.Duration // longest wait for late messages; 0: 3 s
+
+	SignalingURLs []string
+	TURNServers   []wire.ServerURI
+	Username      string
+	Password      secret.Secret
+	RelayOnly     bool
+	Loopback      bool
+	Timing        Timing
+	Check         TURNCheck
+	CAFile        string
+
+	intercept func(onMessage) onMessage // tests: between agent and count
+}
+
+type onMessage func(from, to string, m wire.Message, at time.Time)
+
+const maxDeliveryAgents = 16
+
+func (o *DeliveryOptions) complete() error {
+	if o.Run == "" {
+		return errors.New("no run id")
+	}
+	if o.Agents == 0 {
+		o.Agents = 2
+	}
+	if o.Agents < 2 || o.Agents > maxDeliveryAgents {
+		return fmt.Errorf("%d agents: 2 to %d are possible", o.Agents, maxDeliveryAgents)
+	}
+	for _, f := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&o.Duration, 10 * time.Second}, {&o.Interval, 100 * time.Millisecond},
+		{&o.Setup, 30 * time.Second}, {&o.Drain, 3 * time.Second},
+	} {
+		if *f.value < 0 {
+			return errors.New("a negative duration")
+		}
+		if *f.value == 0 {
+			*f.value = f.def
+		}
+	}
+	return nil
+}
+
+// delivery is one running test.
+type delivery struct {
+	o      DeliveryOptions
+	agents []*Agent
+	counts map[direction]*count
+}
+
+type direction struct{ from, to string }
+
+// TestDelivery puts throw-away agents into a mesh, connects each with each and
+// has all of them send numbered and hashed messages to all others. The agents
+// link to nobody else and are gone when it returns.
+//
+// A pair that cannot connect is no error: it is named in the result, which is
+// then not Complete. When ctx ends early, the result holds what was measured
+// until then, beside the error.
+func TestDelivery(ctx context.Context, o DeliveryOptions) (DeliveryResult, error) {
+	if err := o.complete(); err != nil {
+		return DeliveryResult{}, fmt.Errorf("delivery test: %w", err)
+	}
+	d := &delivery{o: o, counts: map[direction]*count{}}
+	life, cancel := context.WithCancelCause(ctx)
+	defer func() {
+		cancel(nil)
+		for _, a := range d.agents {
+			_ = a.Close()
+		}
+	}()
+	err := d.run(life, cancel)
+	if cause := context.Cause(ctx); cause != nil {
+		err = fmt.Errorf("interrupted: %w", cause)
+	}
+	result := d.result()
+	if err != nil {
+		return result, fmt.Errorf("delivery test %s: %w", o.Run, err)
+	}
+	return result, nil
+}
+
+func (d *delivery) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+	setup := time.Now()
+	overdue := fmt.Errorf("the time for setting up, %s, is over", d.o.Setup)
+	timer := time.AfterFunc(d.o.Setup, func() { cancel(overdue) })
+	err := d.start(ctx)
+	if timer.Stop(); err != nil {
+		return err
+	}
+	bounded, done := context.WithDeadlineCause(ctx, setup.Add(d.o.Setup), overdue)
+	d.connect(bounded)
+	done()
+	sending, done := context.WithTimeout(ctx, d.o.Duration)
+	d.send(sending)
+	done()
+	d.drain(ctx)
+	return nil
+}
+
+// start registers all agents; without all of them there is no test.
+func (d *delivery) start(ctx context.Context) error {
+	names := make([]string, d.o.Agents)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%s-%d", wire.OwnPrefix, d.o.Run, i+1)
+	}
+	for _, from := range names {
+		for _, to := range names {
+			if from != to {
+				d.counts[direction{from, to}] = newCount()
+			}
+		}
+	}
+	for _, name := range names {
+		a, err := StartAgent(ctx, d.agentOptions(name))
+		if err != nil {
+			return err
+		}
+		d.agents = append(d.agents, a)
+	}
+	return nil
+}
+
+func (d *delivery) agentOptions(id string) AgentOptions {
+	record := onMessage(func(from, to string, m wire.Message, at time.Time) {
+		if c := d.counts[direction{from, to}]; c != nil {
+			c.received(from, to, m, at)
+		}
+	})
+	if d.o.intercept != nil {
+		record = d.o.intercept(record)
+	}
+	return AgentOptions{
+		ID: id, SignalingURLs: d.o.SignalingURLs, TURNServers: d.o.TURNServers,
+		Username: d.o.Username, Password: d.o.Password, CAFile: d.o.CAFile,
+		RelayOnly: d.o.RelayOnly, Loopback: d.o.Loopback, Timing: d.o.Timing, Check: d.o.Check,
+		OnMessage: func(from string, m wire.Message, at time.Time) { record(from, id, m, at) },
+	}
+}
+
+// each runs f for every direction at the same time.
+func (d *delivery) each(f func(from *Agent, to string, c *count)) {
+	var wg sync.WaitGroup
+	for _, from := range d.agents {
+		for _, to := range d.agents {
+			if from != to {
+				wg.Go(func() { f(from, to.ID(), d.counts[direction{from.ID(), to.ID()}]) })
+			}
+		}
+	}
+	wg.Wait()
+}
+
+func (d *delivery) connect(ctx context.Context) {
+	d.each(func(from *Agent, to string, c *count) { c.connected(from.awaitPeer(ctx, to)) })
+}
+
+// awaitPeer connects to a peer that may not be registered here yet.
+func (a *Agent) awaitPeer(ctx context.Context, peer string) error {
+	if err := poll(ctx, func() bool { return a.registered(peer) }); err != nil {
+		return fmt.Errorf("connect %s to %s: signaling does not show the peer: %w", a.o.ID, peer, err)
+	}
+	return a.Connect(ctx, peer)
+}
+
+// send sends over every connected pair until ctx ends.
+func (d *delivery) send(ctx context.Context) {
+	d.each(func(from *Agent, to string, c *count) {
+		if c.err != nil {
+			return
+		}
+		ticker := time.NewTicker(d.o.Interval)
+		defer ticker.Stop()
+		for {
+			c.send(from, to)
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+}
+
+// drain waits for messages that are still on their way.
+func (d *delivery) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.o.Drain)
+	defer cancel()
+	_ = poll(ctx, func() bool {
+		for _, c := range d.counts {
+			if !c.complete() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// poll returns nil when done, else why ctx ended.
+func poll(ctx context.Context, done func() bool) error {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+	return nil
+}

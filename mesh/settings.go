@@ -1,0 +1,97 @@
+package mesh
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"net"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/logging"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// newAPI configures pion for a data-channel mesh.
+func newAPI(o AgentOptions) *webrtc.API {
+	var s webrtc.SettingEngine
+	t := o.Timing
+	s.LoggerFactory = silence{}
+	s.SetICETimeouts(t.Disconnected, t.Failed, t.Keepalive)
+	s.SetSCTPRTOMax(t.RTOMax)
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	// Waiting gives better candidate types a chance, but has to end well
+	// within one attempt. Relay-only has nothing better to wait for: pion's
+	// own wait of 2 s would be paid by every link.
+	wait := t.Connect / 4
+	if o.RelayOnly {
+		wait = 0
+	}
+	s.SetRelayAcceptanceMinWait(wait)
+	s.SetPrflxAcceptanceMinWait(wait / 2)
+	s.SetSrflxAcceptanceMinWait(wait / 4)
+	if o.Loopback {
+		s.SetIncludeLoopbackCandidate(true)
+		s.SetIPFilter(net.IPv4(127, 0, 0, 1).Equal)
+		s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	}
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{}))
+}
+
+// newCertificate makes the DTLS identity that all links of an agent share, and
+// its fingerprint.
+func newCertificate() (webrtc.Certificate, string, error) {
+	none := webrtc.Certificate{}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return none, "", fmt.Errorf("generate DTLS key: %w", err)
+	}
+	certificate, err := webrtc.GenerateCertificate(key)
+	if err != nil {
+		return none, "", fmt.Errorf("generate DTLS certificate: %w", err)
+	}
+	prints, err := certificate.GetFingerprints()
+	if err != nil {
+		return none, "", fmt.Errorf("fingerprint DTLS certificate: %w", err)
+	}
+	return *certificate, prints[0].Value, nil
+}
+
+// configuration uses at most one TURN server, so that it is always known which
+// one a link depends on. pion takes relay-only at construction alone, but
+// forgets nothing if it is said again with every change.
+func (a *Agent) configuration(server string) webrtc.Configuration {
+	c := webrtc.Configuration{Certificates: []webrtc.Certificate{a.certificate}}
+	if a.o.RelayOnly {
+		c.ICETransportPolicy = webrtc.ICETransportPolicyRelay
+	}
+	for _, stun := range a.pool.stunServers() {
+		c.ICEServers = append(c.ICEServers, webrtc.ICEServer{URLs: []string{stunURL(stun)}})
+	}
+	if server != "" {
+		c.ICEServers = append(c.ICEServers, webrtc.ICEServer{
+			URLs: []string{server}, Username: a.o.Username, Credential: a.o.Password.Reveal(),
+		})
+	}
+	return c
+}
+
+// stunURL leaves the transport out: RFC 7064 has none and pion refuses it.
+func stunURL(u wire.ServerURI) string { return u.Scheme + ":" + u.Address() }
+
+// silence drops pion's log: what matters of it comes out as events.
+type silence struct{}
+
+func (silence) NewLogger(string) logging.LeveledLogger { return silence{} }
+func (silence) Trace(string)                           {}
+func (silence) Tracef(string, ...any)                  {}
+func (silence) Debug(string)                           {}
+func (silence) Debugf(string, ...any)                  {}
+func (silence) Info(string)                            {}
+func (silence) Infof(string, ...any)                   {}
+func (silence) Warn(string)                            {}
+func (silence) Warnf(string, ...any)                   {}
+func (silence) Error(string)                           {}
+func (silence) Errorf(string, ...any)                  {}
