@@ -1,0 +1,212 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing that is broken.
+type Fault struct {
+	Name   string `json:"name"`
+	Target string `json:"target"` // "" = the default target
+}
+
+// FaultInfo describes a kind of fault.
+type FaultInfo struct {
+	Name          string `json:"name"`
+	Summary       string `json:"summary"`
+	DefaultTarget string `json:"default_target"`
+}
+
+// change breaks a target or makes it whole.
+type change func(ctx context.Context, l *Lab, target string) error
+
+type faultKind struct {
+	FaultInfo
+	inject, heal change
+}
+
+const (
+	nameController = "controller"
+	nameWitness    = "witness"
+	nameSignaling  = "signaling-1"
+)
+
+// faultKinds is the table of all faults. Injecting one that is there, or
+// healing one that is not, does nothing.
+func faultKinds() []faultKind {
+	return []faultKind{
+		turnFault("turn-killed", "the server is gone and its port closed; it comes back without its allocations"),
+		turnFault("turn-silent", "the port is open, nothing is answered or relayed"),
+		turnFault("turn-refuses-allocate", "Binding is answered and Allocate refused (486 by pion, 442 by coturn); existing allocations live on"),
+		controllerFault("controller-lies", "admin calls are answered with 200 and not carried out"),
+		controllerFault("controller-html", "every call is answered with 200 and a page of HTML; none is carried out"),
+		controllerFault("controller-truncated", "calls work, but half of every reply is missing"),
+		controllerFault("controller-wrong-types", "calls work, but replies have numbers as strings and lists as objects"),
+		siteFault("controller-down", "connections are refused", nameController, func(l *Lab) *site { return l.controllerSite }),
+		witnessDown(),
+		witnessFault("witness-401", "every call is answered with 401"),
+		witnessFault("witness-slow", "every call is answered after 10 s"),
+		witnessFault("witness-loses-reply", "the next event is stored and the connection closed without a reply; strikes once"),
+		siteFault("signaling-down", "connections are refused and all WebSockets closed", nameSignaling, func(l *Lab) *site { return l.signalingSite }),
+		{
+			FaultInfo{"agent-gone", "the agent has ended", agentID(1)},
+			func(_ context.Context, l *Lab, target string) error { return l.fleet.stop(target) },
+			func(_ context.Context, l *Lab, target string) error { return l.fleet.start(target) },
+		},
+	}
+}
+
+func turnFault(name, summary string) faultKind {
+	return faultKind{
+		FaultInfo{name, summary, turnName(0)},
+		func(ctx context.Context, l *Lab, target string) error { return l.turnServer(target).inject(ctx, name) },
+		func(ctx context.Context, l *Lab, target string) error { return l.turnServer(target).heal(ctx, name) },
+	}
+}
+
+func controllerFault(name, summary string) faultKind {
+	return switchFault(name, summary, nameController, func(l *Lab) *switches { return &l.controller.faults })
+}
+
+func witnessFault(name, summary string) faultKind {
+	return switchFault(name, summary, nameWitness, func(l *Lab) *switches { return &l.witness.faults })
+}
+
+func switchFault(name, summary, target string, of func(*Lab) *switches) faultKind {
+	set := func(on bool) change {
+		return func(_ context.Context, l *Lab, _ string) error {
+			of(l).set(name, on)
+			return nil
+		}
+	}
+	return faultKind{FaultInfo{name, summary, target}, set(true), set(false)}
+}
+
+func siteFault(name, summary, target string, of func(*Lab) *site) faultKind {
+	return faultKind{
+		FaultInfo{name, summary, target},
+		func(_ context.Context, l *Lab, _ string) error { return of(l).down() },
+		func(ctx context.Context, l *Lab, _ string) error { return of(l).up(ctx) },
+	}
+}
+
+// witnessDown also keeps out the events of the lab's own agents, which take
+// another way.
+func witnessDown() faultKind {
+	f := siteFault("witness-down", "connections are refused", nameWitness, func(l *Lab) *site { return l.witnessSite })
+	down, up := f.inject, f.heal
+	f.inject = func(ctx context.Context, l *Lab, target string) error {
+		l.witness.faults.set(f.Name, true)
+		return down(ctx, l, target)
+	}
+	f.heal = func(ctx context.Context, l *Lab, target string) error {
+		if err := up(ctx, l, target); err != nil {
+			return err
+		}
+		l.witness.faults.set(f.Name, false)
+		return nil
+	}
+	return f
+}
+
+// Faults lists every kind of fault.
+func Faults() []FaultInfo {
+	var list []FaultInfo
+	for _, k := range faultKinds() {
+		list = append(list, k.FaultInfo)
+	}
+	return list
+}
+
+// Inject breaks something and returns when it is broken. Faults of different
+// servers can be there together; a TURN server has one at a time.
+func (l *Lab) Inject(ctx context.Context, f Fault) error {
+	kind, err := l.kind(&f)
+	if err == nil {
+		err = l.apply(ctx, kind.inject, f, true)
+	}
+	if err != nil {
+		return fmt.Errorf("inject %s: %w", f, err)
+	}
+	return nil
+}
+
+// Heal undoes Inject and returns when the server answers again, on the same
+// port.
+func (l *Lab) Heal(ctx context.Context, f Fault) error {
+	kind, err := l.kind(&f)
+	if err == nil {
+		err = l.apply(ctx, kind.heal, f, false)
+	}
+	if err != nil {
+		return fmt.Errorf("heal %s: %w", f, err)
+	}
+	return nil
+}
+
+// String names the fault and its target.
+func (f Fault) String() string {
+	if f.Target == "" {
+		return f.Name
+	}
+	return f.Name + " on " + f.Target
+}
+
+// apply makes one change at a time, and none once the lab is closing.
+func (l *Lab) apply(ctx context.Context, c change, f Fault, active bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.ctx, func() { cancel(errClosed) })()
+	l.faultMu.Lock()
+	defer l.faultMu.Unlock()
+	if l.ctx.Err() != nil {
+		return errClosed
+	}
+	if err := c(ctx, l, f.Target); err != nil {
+		return err
+	}
+	l.active = slices.DeleteFunc(l.active, func(a Fault) bool { return a == f })
+	if active {
+		l.active = append(l.active, f)
+	}
+	return nil
+}
+
+var errClosed = errors.New("the lab is closed")
+
+// kind finds the fault in the table, and fills in and checks its target.
+func (l *Lab) kind(f *Fault) (faultKind, error) {
+	kinds := faultKinds()
+	i := slices.IndexFunc(kinds, func(k faultKind) bool { return k.Name == f.Name })
+	if i < 0 {
+		return faultKind{}, errors.New("no such fault")
+	}
+	if f.Target == "" {
+		f.Target = kinds[i].DefaultTarget
+	}
+	targets := []string{kinds[i].DefaultTarget}
+	switch {
+	case strings.HasPrefix(f.Name, "turn-"):
+		targets = nil
+		for _, t := range l.TURN {
+			targets = append(targets, t.Name)
+		}
+	case f.Name == "agent-gone":
+		targets = l.Agents
+	}
+	if !slices.Contains(targets, f.Target) {
+		return faultKind{}, fmt.Errorf("no target %q, only %s", f.Target, strings.Join(targets, ", "))
+	}
+	return kinds[i], nil
+}
+
+// Active lists the faults that are there now, in the order of their injection.
+func (l *Lab) Active() []Fault {
+	l.faultMu.Lock()
+	defer l.faultMu.Unlock()
+	return append([]Fault{}, l.active...)
+}

@@ -1,0 +1,151 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// fleet is the agents of the lab.
+type fleet struct {
+	ctx     context.Context // ends them all
+	ids     []string        // of those that belong to the mesh, running or not
+	options mesh.AgentOptions
+	traffic *traffic
+
+	mu      sync.Mutex
+	servers []wire.ServerURI
+	members map[string]*member // running
+}
+
+// member is one running agent.
+type member struct {
+	agent *mesh.Agent
+	stop  context.CancelFunc
+	sends sync.WaitGroup
+}
+
+func newFleet(ctx context.Context, ids []string, o mesh.AgentOptions, interval time.Duration) *fleet {
+	return &fleet{
+		ctx: ctx, ids: ids, options: o, servers: o.TURNServers,
+		traffic: newTraffic(ids, interval), members: map[string]*member{},
+	}
+}
+
+// start registers an agent and lets it send to all others.
+func (f *fleet) start(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.members[id] != nil {
+		return nil
+	}
+	o := f.options
+	o.ID, o.TURNServers = id, f.servers
+	o.OnMessage = func(from string, m wire.Message, at time.Time) { f.traffic.receive(from, id, m, at) }
+	ctx, stop := context.WithCancel(f.ctx)
+	agent, err := mesh.StartAgent(ctx, o)
+	if err != nil {
+		stop()
+		return err
+	}
+	m := &member{agent: agent, stop: stop}
+	m.sends.Go(func() {
+		f.traffic.send(ctx, id, func(to string, payload any) error {
+			_, err := agent.Send(to, payload)
+			return err
+		})
+	})
+	f.members[id] = m
+	return nil
+}
+
+// stop closes an agent as if its process had ended.
+func (f *fleet) stop(id string) error {
+	f.mu.Lock()
+	m := f.members[id]
+	delete(f.members, id)
+	f.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.close()
+}
+
+func (m *member) close() error {
+	m.stop()
+	m.sends.Wait()
+	return m.agent.Close()
+}
+
+func (f *fleet) close() error {
+	var wg sync.WaitGroup
+	for _, id := range f.ids {
+		wg.Go(func() { _ = f.stop(id) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (f *fleet) agents() []*mesh.Agent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]*mesh.Agent, 0, len(f.members))
+	for _, id := range f.ids {
+		if m := f.members[id]; m != nil {
+			list = append(list, m.agent)
+		}
+	}
+	return list
+}
+
+// Links are the links of all agents, each from both ends.
+func (f *fleet) Links() []wire.Link {
+	links := []wire.Link{}
+	for _, a := range f.agents() {
+		links = append(links, a.Links()...)
+	}
+	return links
+}
+
+// TURNServers is the list that agents use now.
+func (f *fleet) TURNServers() []wire.ServerURI {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.servers)
+}
+
+func (f *fleet) SetTURNServers(servers []wire.ServerURI) {
+	f.mu.Lock()
+	f.servers = slices.Clone(servers)
+	f.mu.Unlock()
+	for _, a := range f.agents() {
+		a.SetTURNServers(servers)
+	}
+}
+
+func (f *fleet) ReconnectTURN() {
+	for _, a := range f.agents() {
+		a.ReconnectTURN()
+	}
+}
+
+// unsteady says what is missing for a mesh in which everybody hears everybody.
+func (f *fleet) unsteady() error {
+	connected := map[direction]bool{}
+	for _, l := range f.Links() {
+		if l.State == wire.StateConnected {
+			connected[direction{l.Local, l.Peer}] = true
+		}
+	}
+	for _, d := range f.traffic.order {
+		if !connected[d] {
+			return fmt.Errorf("%s to %s: not connected", d.from, d.to)
+		}
+	}
+	return f.traffic.silent()
+}
