@@ -1,0 +1,258 @@
+package runbooks
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/wire"
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// checks lists every check of scenario A, by phase.
+func (v *validation) checks() []check {
+	return []check{
+		{"agents", PhaseImmediate, v.agents},
+		{"connections", PhaseImmediate, v.connections},
+		{"links.baseline", PhaseImmediate, v.baseline},
+		{"turn.configuration", PhaseImmediate, v.turnConfiguration},
+		{"turn.unused", PhaseImmediate, v.turnUnused},
+		{"turn.replacement", PhaseImmediate, v.turnReplacement},
+		{"delivery", PhaseShort, v.delivery},
+		{"latency", PhaseShort, v.latency},
+		{"audit", PhaseShort, v.audit},
+		{"errors", PhaseStability, v.errors},
+	}
+}
+
+// agents counts registered agents without our own. /stats gives no names, so
+// a registration of our own asks who is there; it is read after /stats.
+func (v *validation) agents(ctx context.Context) answer {
+	people, err := readPopulation(ctx, v.mesh.agentStats())
+	if err != nil {
+		return unknown(err)
+	}
+	own := 0
+	if people.agents > 0 {
+		roster, err := v.roster(ctx)
+		if err != nil {
+			return unknown(fmt.Errorf("%d agents are registered, and whose they are is not known: %w", people.agents, err))
+		}
+		own = countOwn(roster)
+	}
+	registered := max(0, people.agents-own)
+	a := answer{verdict: probes.Pass, summary: fmt.Sprintf("%d agents registered", registered)}
+	a.facts = map[string]any{"registered_agents": registered, "own_agents": own}
+	expected := v.subject.facts.Agents
+	switch {
+	case registered < 1:
+		a.verdict, a.summary, a.hint = probes.Fail, "no agents are registered", "check the signaling servers"
+	case registered < expected:
+		a.verdict, a.hint = probes.Warn, "find out which agents are missing"
+		a.summary = fmt.Sprintf("%d agents registered, %d before the recovery", registered, expected)
+	}
+	return a
+}
+
+// roster registers a throw-away agent and returns the others.
+func (v *validation) roster(ctx context.Context) ([]string, error) {
+	agent, err := mesh.StartAgent(ctx, mesh.AgentOptions{
+		ID: wire.OwnPrefix + v.run + "-0", SignalingURLs: v.mesh.SignalingURLs, Passive: true,
+		Loopback: v.mesh.Loopback, Timing: v.mesh.Agent, CAFile: v.mesh.CAFile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	roster := agent.Peers()
+	return roster, agent.Close()
+}
+
+func countOwn(ids []string) int {
+	own := 0
+	for _, id := range ids {
+		if wire.OwnAgent(id) {
+			own++
+		}
+	}
+	return own
+}
+
+// connections judges the share of connections that are connected.
+func (v *validation) connections(ctx context.Context) answer {
+	people, err := readPopulation(ctx, v.mesh.Controller)
+	if err != nil {
+		return unknown(err)
+	}
+	total, connected := len(people.links), people.count(wire.StateConnected)
+	facts := map[string]any{"connected": connected, "total": total, "failed": people.count(wire.StateFailed)}
+	if total == 0 && people.agents < 2 {
+		return answer{probes.Unknown, fmt.Sprintf("no connections, with %d agents", people.agents), "connections need two agents", facts}
+	}
+	rate := 0.0
+	if total > 0 {
+		rate = 100 * float64(connected) / float64(total)
+	}
+	facts["connection_success_rate"] = rate
+	a := answer{probes.Pass, fmt.Sprintf("%.1f %% of connections are connected (%d/%d)", rate, connected, total), "", facts}
+	limits := v.mesh.Thresholds
+	switch {
+	case rate < limits.SuccessRateFail:
+		a.verdict, a.hint = probes.Fail, fmt.Sprintf("below %.0f %%; see which links are down in /stats", limits.SuccessRateFail)
+	case rate < limits.SuccessRateWarn:
+		a.verdict, a.hint = probes.Warn, fmt.Sprintf("below %.0f %%", limits.SuccessRateWarn)
+	}
+	return a
+}
+
+// baseline wants every link that existed when the recovery began.
+func (v *validation) baseline(ctx context.Context) answer {
+	if !v.subject.known || !v.subject.facts.BaselineKnown {
+		return answer{verdict: probes.Unknown, summary: "no baseline: which links there were before is not known", hint: "validate a recovery that meshctl ran on a mesh whose /stats names its links"}
+	}
+	people, err := readPopulation(ctx, v.mesh.Controller)
+	if err != nil {
+		return unknown(err)
+	}
+	byName, known := people.names()
+	if !known {
+		return answer{verdict: probes.Unknown, summary: "the controller does not say whose links these are"}
+	}
+	missing := []string{}
+	for _, name := range v.subject.facts.Baseline {
+		if byName[name].State != wire.StateConnected {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	facts := map[string]any{"baseline": len(v.subject.facts.Baseline), "missing": missing}
+	if len(missing) > 0 {
+		return answer{probes.Fail, fmt.Sprintf("%d links of the baseline are not connected: %s", len(missing), shorten(missing, 3)), "see what became of these agents", facts}
+	}
+	return answer{probes.Pass, fmt.Sprintf("all %d links of the baseline are connected", len(v.subject.facts.Baseline)), "", facts}
+}
+
+func shorten(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// delivery sends messages between three throw-away agents, all pairs.
+func (v *validation) delivery(ctx context.Context) answer {
+	result, err := v.mesh.TestDelivery(ctx, v.run, 3, max(v.mesh.Timings.Scaled(v.mesh.Timings.Delivery), time.Second))
+	if err != nil {
+		return unknown(err)
+	}
+	return judgeDelivery(result, v.mesh.Thresholds)
+}
+
+// TestDelivery sends messages between throw-away agents of ours, over the TURN
+// servers that agents of this mesh get.
+func (m *Mesh) TestDelivery(ctx context.Context, run string, agents int, d time.Duration) (mesh.DeliveryResult, error) {
+	servers, err := m.turnServers(ctx)
+	if err != nil {
+		return mesh.DeliveryResult{}, err
+	}
+	return m.deliver(ctx, run, agents, d, servers)
+}
+
+// JudgeDelivery is the verdict on a delivery test.
+func JudgeDelivery(r mesh.DeliveryResult, limits Thresholds) CheckResult {
+	return check{id: "delivery", phase: PhaseShort}.result(judgeDelivery(r, limits), 0)
+}
+
+func judgeDelivery(r mesh.DeliveryResult, limits Thresholds) answer {
+	facts := map[string]any{
+		"sent": r.Sent, "received": r.Received, "lost": r.Lost, "duplicated": r.Duplicated, "reordered": r.Reordered, "corrupt": r.Corrupt,
+		"latency_p50_ms": millis(r.LatencyP50), "latency_p95_ms": millis(r.LatencyP95), "latency_p99_ms": millis(r.LatencyP99),
+	}
+	if !r.Complete() || r.Sent == 0 {
+		return answer{probes.Fail, "not every pair of test agents could connect: " + firstPairError(r), "new agents cannot join the mesh; probe the TURN servers", facts}
+	}
+	loss, p95 := 100*float64(r.Lost)/float64(r.Sent), millis(r.LatencyP95)
+	a := answer{probes.Pass, fmt.Sprintf("%d of %d messages delivered, p95 %.1f ms", r.Received, r.Sent, p95), "", facts}
+	broken := r.Corrupt > 0 || r.Duplicated > 0 || r.Reordered > 0
+	switch {
+	case broken || loss > limits.MessageLossFail || p95 > limits.DeliveryLatencyFail:
+		a.verdict = probes.Fail
+		a.summary += fmt.Sprintf("; %d lost, %d duplicated, %d reordered, %d corrupt", r.Lost, r.Duplicated, r.Reordered, r.Corrupt)
+	case loss > limits.MessageLossWarn || p95 > limits.DeliveryLatencyWarn:
+		a.verdict = probes.Warn
+	}
+	return a
+}
+
+func firstPairError(r mesh.DeliveryResult) string {
+	for _, p := range r.Pairs {
+		if !p.Connected {
+			return fmt.Sprintf("%s to %s: %s", p.From, p.To, p.Error)
+		}
+	}
+	return "nothing was sent"
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// latency judges the round trips that connected links report, apart by path.
+func (v *validation) latency(ctx context.Context) answer {
+	people, err := readPopulation(ctx, v.mesh.Controller)
+	if err != nil {
+		return unknown(err)
+	}
+	var direct, relay []float64
+	without := 0
+	for _, l := range people.links {
+		switch {
+		case l.State != wire.StateConnected:
+		case l.RTTMillis == nil || l.RTTAgeMillis == nil || l.Path == "" || *l.RTTAgeMillis > millis(v.mesh.Timings.StatsMaxAge):
+			without++
+		case l.Path == "relay":
+			relay = append(relay, *l.RTTMillis)
+		default:
+			direct = append(direct, *l.RTTMillis)
+		}
+	}
+	return judgeLatency(direct, relay, without, v.mesh.Thresholds)
+}
+
+func judgeLatency(direct, relay []float64, without int, limits Thresholds) answer {
+	a := answer{verdict: probes.Pass, facts: map[string]any{"links_direct": len(direct), "links_relay": len(relay), "links_without_fresh_value": without}}
+	if len(direct)+len(relay) == 0 || without > 0 {
+		a.verdict = probes.Unknown
+		a.summary = fmt.Sprintf("%d connected links report no fresh round trip with its path, %d do", without, len(direct)+len(relay))
+		return a
+	}
+	var said []string
+	for _, group := range []struct {
+		name       string
+		values     []float64
+		warn, fail float64
+	}{{"direct", direct, limits.RTTDirectWarn, limits.RTTDirectFail}, {"relay", relay, limits.RTTRelayWarn, limits.RTTRelayFail}} {
+		if len(group.values) == 0 {
+			continue
+		}
+		p50, p95 := quantile(group.values, 0.5), quantile(group.values, 0.95)
+		a.facts["rtt_p50_ms_"+group.name], a.facts["rtt_p95_ms_"+group.name] = p50, p95
+		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", group.name, p50, p95))
+		switch {
+		case p95 > group.fail:
+			a.verdict = a.verdict.Worse(probes.Fail)
+		case p95 > group.warn:
+			a.verdict = a.verdict.Worse(probes.Warn)
+		}
+	}
+	a.summary = strings.Join(said, "; ")
+	return a
+}
+
+// quantile is the nearest-rank quantile of unsorted values.
+func quantile(values []float64, q float64) float64 {
+	sorted := slices.Clone(values)
+	sort.Float64s(sorted)
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}

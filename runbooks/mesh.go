@@ -1,0 +1,81 @@
+package runbooks
+
+import (
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/control"
+	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/witnessclient"
+)
+
+// Mesh is what runbooks may ask and change: plain values and clients, made at
+// the edge from the configuration.
+type Mesh struct {
+	Name       string
+	Controller *control.Client
+	// SignalingStats counts registered agents; nil asks the controller.
+	SignalingStats *control.Client
+	SignalingURLs  []string
+	Witness        *witnessclient.Client
+	EnvFile        string
+	TURN           probes.Credentials
+	RelayOnly      bool
+	Loopback       bool
+	CAFile         string
+	Agent          mesh.Timing
+	Thresholds     Thresholds
+	Timings        Timings
+}
+
+// Thresholds are the limits that turn numbers into verdicts. Rates are
+// percentages, latencies milliseconds.
+type Thresholds struct {
+	SuccessRateWarn, SuccessRateFail         float64
+	FailedConnections                        int
+	ErrorsPerWindow                          int
+	RTTDirectWarn, RTTDirectFail             float64
+	RTTRelayWarn, RTTRelayFail               float64
+	MessageLossWarn, MessageLossFail         float64
+	DeliveryLatencyWarn, DeliveryLatencyFail float64
+}
+
+// DefaultThresholds are the documented defaults (docs/design.md).
+func DefaultThresholds() Thresholds {
+	return Thresholds{
+		SuccessRateWarn: 95, SuccessRateFail: 80,
+		FailedConnections: 10, ErrorsPerWindow: 10,
+		RTTDirectWarn: 300, RTTDirectFail: 500,
+		RTTRelayWarn: 500, RTTRelayFail: 2000,
+		MessageLossWarn: 0.1, MessageLossFail: 0.5,
+		DeliveryLatencyWarn: 100, DeliveryLatencyFail: 200,
+	}
+}
+
+// Timings are the windows of monitoring and validation. Scale shrinks all of
+// them for rehearsals; reports say so.
+type Timings struct {
+	Scale        float64
+	Monitor      time.Duration // watch after a recovery
+	Short        time.Duration // when the short-term phase begins, after the recovery
+	ErrorWindow  time.Duration // one of the three windows of the error trend
+	Delivery     time.Duration // how long the delivery test sends
+	StatsMaxAge  time.Duration // an older measured value is stale
+	StepDeadline time.Duration // until a change must be seen to have taken effect
+}
+
+// DefaultTimings are the windows the procedures were written with.
+func DefaultTimings() Timings {
+	return Timings{
+		Scale: 1, Monitor: 5 * time.Minute, Short: time.Minute, ErrorWindow: 5 * time.Minute,
+		Delivery: 30 * time.Second, StatsMaxAge: 6 * time.Second, StepDeadline: 30 * time.Second,
+	}
+}
+
+// Scaled is a window shrunk by the scale, which 0 leaves alone.
+func (t Timings) Scaled(d time.Duration) time.Duration {
+	if t.Scale <= 0 {
+		return d
+	}
+	return time.Duration(float64(d) * t.Scale)
+}

@@ -1,0 +1,75 @@
+package runbooks
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// watch samples over a window. The last samples decide, because a mesh may
+// need a moment; a window with too little data is unknown, and one with a
+// hole (a suspended laptop) begins again.
+func (r *run) watch(ctx context.Context, s Step) Sample {
+	w := s.Watch
+	deadline := time.Now().Add(s.Timeout)
+	began, previous := time.Now(), time.Now()
+	var samples []Sample
+	ticker := time.NewTicker(w.Every)
+	defer ticker.Stop()
+	for {
+		sample := w.Sample(ctx)
+		now := time.Now()
+		// Round drops the monotonic reading, which stands still during a suspend.
+		if gap := now.Round(0).Sub(previous.Round(0)); gap > 2*w.Every+s.sampleTime() && len(samples) > 0 {
+			r.note(s.ID, fmt.Sprintf("no sample for %s: the window begins again", gap.Round(time.Second)), 0)
+			began, samples = now, nil
+		}
+		previous = now
+		samples = append(samples, sample)
+		left := w.For - now.Round(0).Sub(began.Round(0))
+		r.note(s.ID, string(sample.Verdict)+": "+sample.Summary, max(left, 0))
+		if left <= 0 || now.After(deadline) {
+			return w.judge(samples)
+		}
+		select {
+		case <-ctx.Done():
+			return Sample{Verdict: probes.Unknown, Summary: "interrupted"}
+		case <-ticker.C:
+		}
+	}
+}
+
+// sampleTime is how long one sample may take before it counts as a hole.
+func (s Step) sampleTime() time.Duration { return min(s.Timeout/10, 10*time.Second) }
+
+// judge is the verdict of a whole window.
+func (w *Watch) judge(samples []Sample) Sample {
+	unknown, failed := 0, 0
+	for _, s := range samples {
+		switch s.Verdict {
+		case probes.Unknown:
+			unknown++
+		case probes.Fail:
+			failed++
+		}
+	}
+	counted := fmt.Sprintf("%d samples, %d failed, %d without data", len(samples), failed, unknown)
+	worst := Sample{Verdict: probes.Pass}
+	for _, s := range samples[max(0, len(samples)-w.NeedInARow):] {
+		if s.Verdict.Worse(worst.Verdict) != worst.Verdict {
+			worst = s
+		}
+	}
+	last := samples[len(samples)-1].Summary
+	switch {
+	case worst.Verdict == probes.Fail:
+		return Sample{probes.Fail, fmt.Sprintf("%s (%s)", worst.Summary, counted)}
+	case unknown > w.MaxUnknown || worst.Verdict == probes.Unknown:
+		return Sample{probes.Unknown, "too little data: " + counted}
+	case worst.Verdict == probes.Warn:
+		return Sample{probes.Warn, fmt.Sprintf("%s (%s)", worst.Summary, counted)}
+	}
+	return Sample{probes.Pass, fmt.Sprintf("%s (%s)", last, counted)}
+}
