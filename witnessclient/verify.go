@@ -108,33 +108,33 @@ func VerifyWitness(ctx context.Context, c *Client, v Verification) (Comparison, 
 }
 
 // compare judges one event that the witness holds.
-func (r *Comparison) compare(c *Contents, held Event, copies map[int]int) {
+func (c *Comparison) compare(journal *Contents, held Event, copies map[int]int) {
 	seq := number(held.Metadata["seq"])
-	i, found := c.find(seq)
-	if !found || !c.Records[i].IsEvent() {
-		r.Extra++
-		r.note("the witness holds %s as line %v, which is no event of the journal", held.Name, held.Metadata["seq"])
+	i, found := journal.find(seq)
+	if !found || !journal.Records[i].IsEvent() {
+		c.Extra++
+		c.note("the witness holds %s as line %v, which is no event of the journal", held.Name, held.Metadata["seq"])
 		return
 	}
 	copies[seq]++
-	switch own := c.Records[i]; {
+	switch own := journal.Records[i]; {
 	case held.Metadata["hash"] != own.Hash:
-		r.Altered++
-		r.note("the hash of %s (line %d) differs", own.Event.Name, seq)
+		c.Altered++
+		c.note("the hash of %s (line %d) differs", own.Event.Name, seq)
 	case !sameContent(own.Event, held):
-		r.Altered++
-		r.note("the content of %s (line %d) differs", own.Event.Name, seq)
+		c.Altered++
+		c.note("the content of %s (line %d) differs", own.Event.Name, seq)
 	case copies[seq] > 1:
-		r.Duplicated++
-		r.note("the witness holds %s (line %d) %d times", own.Event.Name, seq, copies[seq])
+		c.Duplicated++
+		c.note("the witness holds %s (line %d) %d times", own.Event.Name, seq, copies[seq])
 	default:
-		r.Matching++
+		c.Matching++
 	}
 }
 
-func (r *Comparison) note(format string, args ...any) {
-	if r.Reason == "" {
-		r.Reason = fmt.Sprintf(format, args...)
+func (c *Comparison) note(format string, args ...any) {
+	if c.Reason == "" {
+		c.Reason = fmt.Sprintf(format, args...)
 	}
 }
 

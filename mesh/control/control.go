@@ -18,13 +18,17 @@ import (
 	"github.com/infrafabric/meshctl/mesh/secret"
 )
 
-// The errors of every call, made for errors.As.
-type (
-	UnreachableError = httpapi.UnreachableError // no complete reply
-	StatusError      = httpapi.StatusError      // not 2xx
-	NotOfferedError  = httpapi.NotOfferedError  // 404
-	ReplyError       = httpapi.ReplyError       // 2xx, but not what was asked for
-)
+// UnreachableError says that there was no complete reply.
+type UnreachableError = httpapi.UnreachableError
+
+// StatusError is a reply that is not 2xx.
+type StatusError = httpapi.StatusError
+
+// NotOfferedError says that this server does not have the call (404).
+type NotOfferedError = httpapi.NotOfferedError
+
+// ReplyError is a 2xx reply that is not what was asked for.
+type ReplyError = httpapi.ReplyError
 
 // Options say where the controller, or the HTTP side of a signaling server, is.
 type Options struct {

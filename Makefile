@@ -1,0 +1,62 @@
+# meshctl: everything a developer or CI runs. Nothing here needs root.
+GO      ?= go
+BIN     := bin/meshctl
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# The race detector needs a C compiler; without one the tests still run.
+RACE    := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+PREFIX  ?= /usr/local
+
+.PHONY: all build test check lint gen bench fuzz cross install clean
+
+all: build test check
+
+build:
+	$(GO) build -o $(BIN) ./cmd/meshctl
+
+test:
+	$(GO) test $(RACE) -timeout 15m ./...
+
+# check changes nothing that is committed: a difference fails it.
+check: gen
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	git diff --exit-code -- completions docs
+	$(MAKE) lint
+
+lint:
+	$(GO) run $(LINT) run ./...
+
+# gen writes what is generated and committed.
+gen:
+	$(GO) run ./cmd/meshctl completion bash > completions/meshctl.bash
+	$(GO) run ./cmd/meshctl completion zsh > completions/_meshctl
+	$(GO) run ./cmd/meshctl completion fish > completions/meshctl.fish
+	$(GO) run ./cmd/meshctl completion powershell > completions/meshctl.ps1
+
+# bench prints one JSON line per figure: what, bar, actual, ok.
+bench:
+	@$(GO) test -run '^$$' -bench 'FailoverOutage|RelayEcho|Start' -benchtime 20x ./mesh ./probes ./cmd/meshctl | awk -f .ci/bench.awk
+
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-60s} $$pkg || exit 1; \
+	  done; \
+	done
+
+cross:
+	@for os in linux darwin; do for arch in amd64 arm64; do \
+	  echo "dist/meshctl-$$os-$$arch"; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/meshctl-$$os-$$arch ./cmd/meshctl || exit 1; \
+	done; done
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/meshctl
+
+clean:
+	rm -rf bin dist

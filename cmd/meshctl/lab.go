@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/infrafabric/meshctl/mesh/httpapi"
+	"github.com/infrafabric/meshctl/mesh/lab"
+)
+
+func newLabCmd(a *app) *cobra.Command {
+	return group("lab", "A whole mesh on this machine, with faults on demand", newLabUpCmd(a), newLabFaultCmd(a), newLabStateCmd(a))
+}
+
+type labOptions struct {
+	agents            int
+	turn, dir         string
+	seedOnly, noDedup bool
+	scale             float64
+	faults            []string
+}
+
+func newLabUpCmd(a *app) *cobra.Command {
+	var o labOptions
+	cmd := &cobra.Command{
+		Use: "up", Short: "Run a mesh on loopback in the foreground until interrupted",
+		Long: `up starts TURN servers, a signaling server, a controller, a witness and agents with
+steady traffic, all on 127.0.0.1, and writes a configuration, so that every command
+works on the lab exactly as on a real mesh.
+
+Faults (also while it runs, with "meshctl lab fault"):
+` + faultTable(),
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runLab(cmd.Context(), o) },
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&o.agents, "agents", 4, "`NUMBER` of agents, 0 to 16")
+	flags.StringVar(&o.turn, "turn", "pion", "`BACKEND` of the TURN servers: pion, or coturn (Debian's, from PATH)")
+	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
+	flags.BoolVar(&o.seedOnly, "seed-only", false, "a bare mesh: /stats with states only, no optional endpoints")
+	flags.BoolVar(&o.noDedup, "no-dedup", false, "a witness that takes the same event twice")
+	flags.Float64Var(&o.scale, "scale", 1, "`FACTOR` for all windows in the written configuration, such as 0.02")
+	flags.StringArrayVar(&o.faults, "fault", nil, "start with this `FAULT[:TARGET]`; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("turn", cobra.FixedCompletions([]string{"pion", "coturn"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("fault", completeFaults)
+	return cmd
+}
+
+func faultTable() string {
+	var b strings.Builder
+	for _, f := range lab.Faults() {
+		fmt.Fprintf(&b, "  %-24s %s\n", f.Name, f.Summary)
+	}
+	return b.String()
+}
+
+func completeFaults(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, f := range lab.Faults() {
+		names = append(names, cobra.CompletionWithDesc(f.Name, f.Summary))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// labDoc is what `lab up` says when the lab is ready.
+type labDoc struct {
+	Dir        string   `json:"dir"`
+	Config     string   `json:"config"`
+	Controller string   `json:"controller"`
+	Signaling  string   `json:"signaling"`
+	Witness    string   `json:"witness"`
+	Control    string   `json:"control"`
+	TURN       []string `json:"turn"`
+	Spare      string   `json:"spare"`
+	Agents     []string `json:"agents"`
+}
+
+func (a *app) runLab(ctx context.Context, o labOptions) error {
+	if err := checkLab(max(o.agents, 2), o.turn); err != nil {
+		return err
+	}
+	if o.scale <= 0 || o.scale > 1 {
+		return usageError("--scale %v: not between 0 and 1", o.scale)
+	}
+	if o.agents < 0 || o.agents == 1 {
+		return usageError("--agents %d: none, or 2 to 16", o.agents)
+	}
+	l, err := lab.Start(ctx, lab.Options{
+		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, SeedOnly: o.seedOnly, NoDedup: o.noDedup, Check: turnCheck,
+	})
+	if err != nil {
+		return err
+	}
+	err = a.serveLab(ctx, l, o)
+	if closeErr := l.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (a *app) serveLab(ctx context.Context, l *lab.Lab, o labOptions) error {
+	doc, err := writeLabConfig(l, o.scale)
+	if err != nil {
+		return err
+	}
+	for _, text := range o.faults {
+		name, target, _ := strings.Cut(text, ":")
+		if err := l.Inject(ctx, lab.Fault{Name: name, Target: target}); err != nil {
+			return usageError("--fault %s: %w", text, err)
+		}
+	}
+	if err := a.show(doc, func(p *page) { p.lab(doc) }); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, errInterrupted) {
+		return cause
+	}
+	return nil
+}
+
+func (p *page) lab(d labDoc) {
+	p.line("The lab is up: %d agents, %d TURN servers and a spare. It ends with ^C.", len(d.Agents), len(d.TURN))
+	p.line("\nIn another terminal:\n")
+	p.line("  export MESHCTL_CONFIG=%s", d.Config)
+	p.line("  meshctl turn list")
+	p.line("  meshctl lab fault turn-killed")
+	failed := d.TURN[0]
+	if u, err := url.Parse(failed); err == nil && u.Opaque != "" {
+		failed = u.Opaque
+	}
+	p.line("  meshctl turn recover --failed %s --replacement '%s' --dry-run", failed, d.Spare)
+	p.line("  meshctl turn recover --failed %s --replacement '%s' --monitor 20s", failed, d.Spare)
+	p.line("  meshctl validate --scenario A")
+	p.line("\nFaults: meshctl lab fault --help")
+}
+
+// labFile is the configuration that the lab writes.
+type labFile struct {
+	Mesh       string         `yaml:"mesh"`
+	StateDir   string         `yaml:"state_dir"`
+	Signaling  []labSignaling `yaml:"signaling"`
+	Controller labEndpoint    `yaml:"controller"`
+	Witness    labEndpoint    `yaml:"witness"`
+	TURN       labTURN        `yaml:"turn"`
+	Agents     labAgents      `yaml:"agents"`
+	Timings    labTimings     `yaml:"timings"`
+	Lab        labConfig      `yaml:"lab"`
+}
+
+type (
+	labSignaling struct {
+		Name     string `yaml:"name"`
+		URL      string `yaml:"url"`
+		StatsURL string `yaml:"stats_url"`
+	}
+	labEndpoint struct {
+		URL     string `yaml:"url"`
+		KeyFile string `yaml:"key_file"`
+	}
+	labTURN struct {
+		EnvFile string `yaml:"env_file"`
+	}
+	labAgents struct {
+		RelayOnly bool `yaml:"relay_only"`
+		Loopback  bool `yaml:"loopback"`
+	}
+	labTimings struct {
+		Scale float64 `yaml:"scale"`
+	}
+)
+
+// writeLabConfig writes configuration and key files into the lab's directory.
+func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
+	adminKey, witnessKey := filepath.Join(l.Dir, "admin.key"), filepath.Join(l.Dir, "witness.key")
+	for path, key := range map[string]string{adminKey: l.AdminKey.Reveal(), witnessKey: l.WitnessKey.Reveal()} {
+		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+			return labDoc{}, fmt.Errorf("write lab configuration: %w", err)
+		}
+	}
+	file := labFile{
+		Mesh: "lab", StateDir: filepath.Join(l.Dir, "state"),
+		Signaling:  []labSignaling{{"signaling-1", l.SignalingURL, l.SignalingHTTPURL}},
+		Controller: labEndpoint{l.ControllerURL, adminKey}, Witness: labEndpoint{l.WitnessURL, witnessKey},
+		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: true, Loopback: true},
+		Timings: labTimings{scale}, Lab: labConfig{l.ControlURL},
+	}
+	data, err := yaml.Marshal(file)
+	if err != nil {
+		return labDoc{}, fmt.Errorf("write lab configuration: %w", err)
+	}
+	doc := labDoc{
+		Dir: l.Dir, Config: filepath.Join(l.Dir, "meshctl.yaml"), Controller: l.ControllerURL,
+		Signaling: l.SignalingURL, Witness: l.WitnessURL, Control: l.ControlURL, Agents: l.Agents,
+	}
+	for _, s := range l.TURN {
+		if s.InRotation {
+			doc.TURN = append(doc.TURN, s.URI.String())
+		} else {
+			doc.Spare = s.URI.String()
+		}
+	}
+	if err := os.WriteFile(doc.Config, append([]byte("# Written by `meshctl lab up`; valid while it runs.\n"), data...), 0o600); err != nil {
+		return labDoc{}, fmt.Errorf("write lab configuration: %w", err)
+	}
+	return doc, nil
+}
+
+func newLabFaultCmd(a *app) *cobra.Command {
+	var target string
+	var heal bool
+	cmd := &cobra.Command{
+		Use: "fault NAME [--target SERVER] [--heal]", Short: "Inject a fault into the running lab, or heal it",
+		Long: "fault tells the lab that the configuration names. The faults are:\n\n" + faultTable(),
+		Args: exactArgs(1, "the name of a fault"), ValidArgsFunction: completeFaults,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := "/lab/faults/" + url.PathEscape(args[0])
+			if heal {
+				path += "/heal"
+			}
+			if target != "" {
+				path += "?target=" + url.QueryEscape(target)
+			}
+			return a.askLab(func(c *httpapi.Client) (*httpapi.Reply, error) {
+				return c.Post(cmd.Context(), "inject fault", path, "", nil, false)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&target, "target", "", "`SERVER` to strike, such as turn-2 (default: the fault's own)")
+	cmd.Flags().BoolVar(&heal, "heal", false, "end the fault")
+	return cmd
+}
+
+func newLabStateCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "state", Short: "Show the running lab's own counts: traffic, requests, audit events", Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.askLab(func(c *httpapi.Client) (*httpapi.Reply, error) {
+				return c.Get(cmd.Context(), "read lab state", "/lab/state")
+			})
+		},
+	}
+}
+
+// askLab calls the control endpoint of the lab in the configuration.
+func (a *app) askLab(ask func(*httpapi.Client) (*httpapi.Reply, error)) error {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if c.Lab.ControlURL == "" {
+		return &exitError{code: exitUsage, err: errors.New("this configuration is not a lab's"), hints: []string{"meshctl lab up writes one; then export MESHCTL_CONFIG=..."}}
+	}
+	client, err := httpapi.New(httpapi.Options{Service: "lab", URL: c.Lab.ControlURL})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	reply, err := ask(client)
+	var refused *httpapi.StatusError
+	var missing *httpapi.NotOfferedError
+	switch {
+	case errors.As(err, &refused), errors.As(err, &missing):
+		return &exitError{code: exitUsage, err: err}
+	case err != nil:
+		return &exitError{code: exitUnknown, err: err, hints: []string{"is the lab still up?"}}
+	}
+	var doc map[string]any
+	if err := yaml.Unmarshal(reply.Body, &doc); err != nil {
+		return err
+	}
+	return a.show(doc, func(p *page) { p.line("%s", strings.TrimSpace(string(reply.Body))) })
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/infrafabric/meshctl/runbooks"
+)
+
+// heartbeat is how often a long wait says that it is alive in a log.
+const heartbeat = 5 * time.Second
+
+// progress shows notes of a run: on a terminal a wait is one line that
+// changes, in a log it is a line every few seconds.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	last     time.Time
+	open     bool
+}
+
+func (a *app) progress() *progress {
+	if a.quiet {
+		return &progress{out: io.Discard}
+	}
+	return &progress{out: a.err, terminal: terminal(a.err)}
+}
+
+func (p *progress) note(n runbooks.Note) {
+	text := n.Text
+	if n.Step != "" {
+		text = n.Step + ": " + text
+	}
+	if n.Left <= 0 {
+		p.close()
+		p.write("%s %s\n", time.Now().Format(time.TimeOnly), text)
+		return
+	}
+	text = fmt.Sprintf("%s %s (%s left)", time.Now().Format(time.TimeOnly), text, n.Left.Round(time.Second))
+	switch {
+	case p.terminal:
+		p.write("\r\x1b[K%s", text)
+		p.open = true
+	case time.Since(p.last) >= heartbeat:
+		p.write("%s\n", text)
+	}
+}
+
+// close ends a changing line, so that what follows begins on its own.
+func (p *progress) close() {
+	if p.open {
+		p.write("\r\x1b[K")
+		p.open = false
+	}
+}
+
+func (p *progress) write(format string, args ...any) {
+	p.last = time.Now()
+	_, _ = fmt.Fprintf(p.out, format, args...) // progress that cannot be shown stops nothing
+}
+
+// alive shows that a wait goes on, until stop is called.
+func (p *progress) alive(text string, d time.Duration) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	deadline := time.Now().Add(d)
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			p.note(runbooks.Note{Text: text, Left: max(time.Until(deadline), time.Second)})
+			select {
+			case <-done:
+				p.close()
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}

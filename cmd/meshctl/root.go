@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+)
+
+// app is what every command has: its streams, the environment and the flags
+// that all commands share.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+
+	configPath string
+	output     string
+	timeout    time.Duration
+	quiet      bool
+	color      string
+	operator   string
+	command    string // for the document that reports an error
+}
+
+func newRootCmd(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "meshctl",
+		Short: "Recover a WebRTC agent mesh, and prove it",
+		Long: `meshctl finds out what is wrong with a WebRTC agent mesh, carries out the
+recovery, and proves that it worked. A green answer is always true: no data is
+"unknown", never "pass".
+
+New here? "meshctl drill A" builds a whole mesh on this machine, kills a TURN
+server under traffic, recovers it and shows the proof.`,
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configPath, "config", "", "configuration `FILE` (default $MESHCTL_CONFIG, ./meshctl.yaml, $XDG_CONFIG_HOME/meshctl/config.yaml)")
+	flags.StringVarP(&a.output, "output", "o", "text", "output `FORMAT`: text or json")
+	flags.DurationVar(&a.timeout, "timeout", 0, "end the whole command after this `TIME` (0: no limit)")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress on standard error")
+	flags.StringVar(&a.color, "color", "auto", "`WHEN` to colour: auto, always or never")
+	flags.StringVar(&a.operator, "operator", "", "`NAME` for the audit log (default $MESHCTL_OPERATOR, $SUDO_USER, login name)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.AddCommand(
+		newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
+		newWitnessCmd(a), newRunsCmd(a), newVersionCmd(a),
+	)
+	completeFlags(root)
+	return root
+}
+
+// prepare checks the shared flags before any command runs.
+func (a *app) prepare(cmd *cobra.Command) error {
+	a.command = cmd.CommandPath()[len("meshctl"):]
+	if a.output != "text" && a.output != "json" {
+		return usageError("--output %s: not text or json", a.output)
+	}
+	if a.color != "auto" && a.color != "always" && a.color != "never" {
+		return usageError("--color %s: not auto, always or never", a.color)
+	}
+	if a.timeout < 0 {
+		return usageError("--timeout %s: less than nothing", a.timeout)
+	}
+	if a.timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, &exitError{
+			code: exitUnknown, err: fmt.Errorf("meshctl%s: not finished after %s (--timeout)", a.command, a.timeout),
+		})
+		context.AfterFunc(ctx, cancel)
+		cmd.SetContext(ctx)
+	}
+	return nil
+}
+
+// terminal tells whether a stream is one that a person looks at.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError("%s: unknown command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// exactArgs is cobra's, with our exit code.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError("%s: wants %s; see --help", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}
+
+// completeFlags offers the values of the shared flags.
+func completeFlags(root *cobra.Command) {
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/infrafabric/meshctl/runbooks"
+	"github.com/infrafabric/meshctl/witnessclient"
+)
+
+func newRunsCmd(a *app) *cobra.Command {
+	return group("runs", "Runs of this mesh: list, show, resume, abort",
+		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAbortCmd(a))
+}
+
+func newRunsListCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the runs in the state directory", Args: exactArgs(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			c, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			runs, err := runbooks.Runs(c.stateDir())
+			if err != nil {
+				return err
+			}
+			return a.show(map[string]any{"runs": runs}, func(p *page) { p.runs(runs) })
+		},
+	}
+}
+
+func (p *page) runs(runs []runbooks.RunSummary) {
+	if len(runs) == 0 {
+		p.line("no runs")
+		return
+	}
+	p.line("%-26s  %-14s  %-20s  %-12s  %-11s  %s", "RUN", "RUNBOOK", "STARTED", "OUTCOME", "UNDELIVERED", "OPERATOR")
+	for _, r := range runs {
+		outcome := r.Outcome
+		switch {
+		case r.Damage != "":
+			outcome = "damaged"
+		case r.Unfinished():
+			outcome = "unfinished"
+		case outcome == "":
+			outcome = "cut off"
+		}
+		p.line("%-26s  %-14s  %-20s  %-12s  %-11d  %s", r.Run, r.Runbook, r.Started.Format(time.RFC3339), outcome, r.Undelivered, r.Operator)
+		if r.Damage != "" {
+			p.line("  %s %s", p.bad("damage:"), r.Damage)
+		}
+	}
+}
+
+// shownRecord is one journal record as JSON readers get it.
+type shownRecord struct {
+	Seq   int                  `json:"seq"`
+	At    time.Time            `json:"at"`
+	Note  string               `json:"note,omitempty"`
+	Event *witnessclient.Event `json:"event,omitempty"`
+	Acked bool                 `json:"acked"`
+}
+
+func newRunsShowCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show RUN", Short: "Show everything a run journalled", Args: exactArgs(1, "a run id"),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			records, err := runbooks.RunRecords(c.stateDir(), args[0])
+			if err != nil {
+				return err
+			}
+			shown := make([]shownRecord, 0, len(records))
+			for _, r := range records {
+				s := shownRecord{Seq: r.Seq, At: r.At, Note: r.Note, Acked: r.Acked}
+				if r.IsEvent() {
+					s.Event = &r.Event
+				}
+				shown = append(shown, s)
+			}
+			return a.show(map[string]any{"run": args[0], "records": shown}, func(p *page) { p.records(shown) })
+		},
+	}
+	return cmd
+}
+
+func (p *page) records(records []shownRecord) {
+	for _, r := range records {
+		if r.Event == nil {
+			p.line("%3d %s %s", r.Seq, r.At.Local().Format(time.TimeOnly), p.dim("note "+r.Note))
+			continue
+		}
+		p.line("%3d %s %-30s %s", r.Seq, r.At.Local().Format(time.TimeOnly), r.Event.Name, eventDetail(*r.Event))
+	}
+}
+
+func newRunsResumeCmd(a *app) *cobra.Command {
+	var undo bool
+	cmd := &cobra.Command{
+		Use: "resume RUN", Short: "Go on with an unfinished run", Args: exactArgs(1, "a run id"),
+		Long: `resume looks at every step again and applies only what is not there yet, under
+the same key as before. Preconditions belonged to the plan and are not asked again.`,
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.endRun(cmd.Context(), func(ctx context.Context, e *runbooks.Engine) (runbooks.Result, error) {
+				return e.Resume(ctx, args[0], undo)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&undo, "undo-on-failure", false, "undo all changes when a step fails")
+	return cmd
+}
+
+func newRunsAbortCmd(a *app) *cobra.Command {
+	var undo bool
+	cmd := &cobra.Command{
+		Use: "abort RUN", Short: "End an unfinished run, with --undo after taking back its changes", Args: exactArgs(1, "a run id"),
+		ValidArgsFunction: a.completeRuns,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.endRun(cmd.Context(), func(ctx context.Context, e *runbooks.Engine) (runbooks.Result, error) {
+				return e.Abort(ctx, args[0], undo)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&undo, "undo", false, "take back what the run changed, in reverse order")
+	return cmd
+}
+
+// endRun resumes or aborts a run and shows what became of it. A run that was
+// taken back on purpose is a success.
+func (a *app) endRun(ctx context.Context, end func(context.Context, *runbooks.Engine) (runbooks.Result, error)) error {
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	result, err := end(ctx, s.engine)
+	s.notes.close()
+	if err != nil {
+		return err
+	}
+	code := resultCode(result)
+	if result.Outcome == runbooks.Undone && result.FailedStep == "" {
+		code = auditCode(result.Audit)
+	}
+	if err := a.showResult(result, code); err != nil {
+		return err
+	}
+	return withCode(code)
+}

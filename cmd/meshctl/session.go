@@ -1,0 +1,147 @@
+package main
+
+import (
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/control"
+	"github.com/infrafabric/meshctl/mesh/secret"
+	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
+	"github.com/infrafabric/meshctl/runbooks/targets"
+	"github.com/infrafabric/meshctl/witnessclient"
+)
+
+// session is a command's view of one mesh.
+type session struct {
+	config config
+	mesh   *runbooks.Mesh
+	engine *runbooks.Engine
+	notes  *progress
+}
+
+// open reads the configuration and makes the clients; nothing is sent yet.
+func (a *app) open() (*session, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	m, err := a.newMesh(c)
+	if err != nil {
+		return nil, err
+	}
+	notes := a.progress()
+	return &session{
+		config: c, mesh: m, notes: notes,
+		engine: &runbooks.Engine{StateDir: c.stateDir(), Mesh: m, Stamp: a.stamp(), Notify: notes.note},
+	}, nil
+}
+
+// close drops idle connections and ends a changing line of progress.
+func (s *session) close() {
+	s.notes.close()
+	s.mesh.Controller.Close()
+	s.mesh.SignalingStats.Close()
+	s.mesh.Witness.Close()
+}
+
+func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
+	m := &runbooks.Mesh{
+		Name: c.Mesh, EnvFile: c.TURN.EnvFile, CAFile: c.CAFile, Loopback: c.Agents.Loopback,
+		Agent: mesh.DefaultTiming(), Thresholds: runbooks.DefaultThresholds(), Timings: runbooks.DefaultTimings(),
+	}
+	if c.Agents.Loopback {
+		m.Agent = mesh.LabTiming()
+	}
+	c.Thresholds.apply(&m.Thresholds)
+	c.Timings.apply(&m.Timings)
+	for _, s := range c.Signaling {
+		m.SignalingURLs = append(m.SignalingURLs, s.URL)
+	}
+	if err := a.addClients(c, m); err != nil {
+		return nil, err
+	}
+	return m, a.addTURN(c, m)
+}
+
+func (a *app) addClients(c config, m *runbooks.Mesh) error {
+	adminKey, err := a.readSecret(c.Controller.KeyEnv, c.Controller.KeyFile)
+	if err != nil {
+		return err
+	}
+	witnessKey, err := a.readSecret(c.Witness.KeyEnv, c.Witness.KeyFile)
+	if err != nil {
+		return err
+	}
+	if m.Controller, err = control.New(control.Options{URL: c.Controller.URL, AdminKey: adminKey, Insecure: c.Controller.Insecure, CAFile: c.CAFile}); err != nil {
+		return usageError("configuration %s: %w", c.path, err)
+	}
+	if m.SignalingStats, err = control.New(control.Options{Service: "signaling server", URL: c.statsURL(), CAFile: c.CAFile}); err != nil {
+		return usageError("configuration %s: %w", c.path, err)
+	}
+	m.Witness, err = witnessclient.New(witnessclient.Options{URL: c.Witness.URL, APIKey: witnessKey, Insecure: c.Witness.Insecure, CAFile: c.CAFile})
+	if err != nil {
+		return usageError("configuration %s: %w", c.path, err)
+	}
+	return nil
+}
+
+// addTURN takes credentials from the configuration, else from the mesh's own
+// env file. A missing file is an answer of the commands that need it.
+func (a *app) addTURN(c config, m *runbooks.Mesh) error {
+	password, err := a.readSecret(c.TURN.PasswordEnv, c.TURN.PasswordFile)
+	if err != nil {
+		return err
+	}
+	username := c.TURN.Username
+	if username == "" {
+		username = a.getenv("MESHCTL_TURN_USERNAME")
+	}
+	env, err := targets.ReadEnvFile(c.TURN.EnvFile)
+	if err == nil {
+		if username == "" {
+			username, _ = env.Value("TURN_USERNAME")
+		}
+		if value, _ := env.Value("TURN_PASSWORD"); password.Empty() {
+			password = secret.New(value)
+		}
+		policy, _ := env.Value("ICE_TRANSPORT_POLICY")
+		m.RelayOnly = policy == "relay"
+	}
+	if c.Agents.RelayOnly != nil {
+		m.RelayOnly = *c.Agents.RelayOnly
+	}
+	m.TURN = probes.Credentials{Username: username, Password: password}
+	return nil
+}
+
+// stamp says who acts, and how that is known.
+func (a *app) stamp() witnessclient.Stamp {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	name, source := a.operatorName()
+	if !strings.Contains(name, "@") {
+		name += "@" + host
+	}
+	return witnessclient.Stamp{Operator: name, OperatorSource: source, Host: host, Version: buildVersion()}
+}
+
+func (a *app) operatorName() (name, source string) {
+	for _, from := range []struct{ name, source string }{
+		{a.operator, "--operator"},
+		{a.getenv("MESHCTL_OPERATOR"), "MESHCTL_OPERATOR"},
+		{a.getenv("SUDO_USER"), "SUDO_USER"},
+	} {
+		if from.name != "" {
+			return from.name, from.source
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username, "login"
+	}
+	return "unknown", "none"
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
+)
+
+type validateOptions struct {
+	request runbooks.ValidateRequest
+	failOn  string
+}
+
+func newValidateCmd(a *app) *cobra.Command {
+	var o validateOptions
+	cmd := &cobra.Command{
+		Use:   "validate --scenario A [--failover-id ID] [--phase PHASE]",
+		Short: "Find out whether a recovery really worked",
+		Long: `validate asks every check of a scenario: agents, connections, the links there
+were before, the servers, message delivery, latency, the audit log and the error
+trend. Checks belong to phases: immediate (0-1 minute after the recovery), short
+(1-5 minutes) and stability (5 minutes and more); a phase whose time has not come
+is waited for.
+
+Exit status: 0 recovered, 3 a check failed, 4 could not be determined, 9 recovered
+but the audit events are not delivered yet.`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runValidate(cmd, o) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.request.Scenario, "scenario", "", "`SCENARIO` to validate: A")
+	flags.StringVar(&o.request.FailoverID, "failover-id", "", "`ID` of the failover (default: the last finished recovery of the scenario)")
+	flags.StringVar(&o.request.Phase, "phase", runbooks.PhaseAll, "`PHASE` to ask: immediate, short, stability or all")
+	flags.BoolVar(&o.request.NoWait, "no-wait", false, "answer unknown for a phase whose time has not come")
+	flags.StringVar(&o.failOn, "fail-on", "unknown", "worst `VERDICT` that is not healthy: warn, unknown or fail")
+	_ = cmd.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions([]string{"A"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"immediate", "short", "stability", "all"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("failover-id", a.completeRuns)
+	return cmd
+}
+
+func (a *app) runValidate(cmd *cobra.Command, o validateOptions) error {
+	if o.request.Scenario == "" {
+		return usageError("validate: --scenario is required")
+	}
+	if o.failOn != "warn" && o.failOn != "unknown" && o.failOn != "fail" {
+		return usageError("--fail-on %s: not warn, unknown or fail", o.failOn)
+	}
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	v, err := s.engine.Validate(cmd.Context(), o.request)
+	if err != nil {
+		return err
+	}
+	s.notes.close()
+	if err := a.show(v, func(p *page) { p.validation(v) }); err != nil {
+		return err
+	}
+	return withCode(validationCode(cmd.Context(), v, o.failOn))
+}
+
+// validation shows one line a check, the verdict last.
+func (p *page) validation(v runbooks.Validation) {
+	p.line("Scenario %s, failover %s", v.Scenario, orNone(v.FailoverID))
+	phase := ""
+	for _, c := range v.Checks {
+		if c.Phase != phase {
+			phase = c.Phase
+			p.line("\n%s", phase)
+		}
+		p.line("  %s %-18s %s", p.verdict(c.Verdict), c.ID, c.Summary)
+		if c.Hint != "" && c.Verdict != probes.Pass {
+			p.line("          %s %s", p.dim("hint:"), c.Hint)
+		}
+	}
+	p.line("")
+	if v.Scale != 1 {
+		p.line("%s all windows are scaled by %v: a rehearsal, not a production validation", p.warn("note:"), v.Scale)
+	}
+	p.line("%s %s", p.verdict(v.Verdict), map[probes.Verdict]string{
+		probes.Pass:    "the recovery worked",
+		probes.Warn:    "the recovery worked, with warnings",
+		probes.Fail:    "the recovery did NOT work: a human must look",
+		probes.Unknown: "whether the recovery worked could not be determined",
+	}[v.Verdict])
+	p.audit(v.Audit)
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "(none known)"
+	}
+	return text
+}
+
+// audit says what became of the evidence, when something is missing.
+func (p *page) audit(a runbooks.Audit) {
+	if a.Delivered < a.Events {
+		p.line("%s %d of %d audit events are not delivered: %s", p.warn("audit:"), a.Events-a.Delivered, a.Events, a.Problem)
+		p.line("%s when the witness is back: meshctl witness flush", p.dim("hint:"))
+		return
+	}
+	p.line("%s %d events, all delivered", p.dim("audit:"), a.Events)
+}
