@@ -49,8 +49,8 @@ func (c *controller) stats(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// connections gives the links as /stats has them; the seed knows their state
-// alone.
+// connections gives the links as /stats has them: the oldest servers give only
+// the state.
 func connections(links []wire.Link, seedOnly bool) []wire.Link {
 	list := make([]wire.Link, 0, len(links)) // never null
 	for _, l := range links {
