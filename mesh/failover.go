@@ -109,11 +109,7 @@ func (l *link) answeringServer() string {
 		}
 	case l.up && c.relayed:
 		l.fallBack("the peer restarts a silent link")
-	case !l.attempt.IsZero() && now.Sub(l.attempt) < l.agent.o.Timing.Connect/2:
-		if _, excluded := l.excluded[c.server]; !excluded {
-			return c.server
-		}
-	case !l.attempt.IsZero():
+	case !l.attempt.IsZero() && now.Sub(l.attempt) > l.agent.o.Timing.Connect/2:
 		l.fallBack("the peer tries again")
 	}
 	return l.chooseAnyhow()

@@ -80,6 +80,16 @@ func TestFailoverOnceMoreAndBack(t *testing.T) {
 	m.onServer(first.uri)
 }
 
+// TestFailoverPastASilentServer leaves a server while pion still gathers from it.
+func TestFailoverPastASilentServer(t *testing.T) {
+	first, last := newRelay(t, true), newRelay(t, true)
+	m := newTestMesh(t)
+	m.addRelayed(2, []wire.ServerURI{first.uri, silentServer(t), last.uri}, func(o *AgentOptions) { o.Check = nil })
+	m.onServer(first.uri)
+	first.kill()
+	m.onServer(last.uri)
+}
+
 func TestRecoveryWhenAllTURNServersWereDead(t *testing.T) {
 	relay := newRelay(t, true)
 	m := newTestMesh(t)

@@ -142,6 +142,31 @@ func TestPeerThatComesBackUnderItsName(t *testing.T) {
 	}
 }
 
+// TestPeerThatLostItsConnection: it cannot take an ICE restart, and says so
+// only by answering with another session.
+func TestPeerThatLostItsConnection(t *testing.T) {
+	m := newTestMesh(t)
+	for _, id := range []string{"a1", "a2"} {
+		m.add(id, func(o *AgentOptions) { o.Timing.Connect = time.Minute })
+	}
+	m.connectAll()
+	lost := make(chan *connection)
+	l := m.agents[1].existing("a1")
+	l.inbox.post(func() {
+		lost <- l.conn
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.up, l.conn = false, nil
+	})
+	defer func(c *connection) { _ = c.pc.GracefulClose() }(<-lost)
+	restart := m.agents[0].existing("a2")
+	restart.inbox.post(func() {
+		restart.up = false
+		restart.offer("")
+	})
+	m.connectAll()
+}
+
 func TestLinkToAPeerThatLeftIsGone(t *testing.T) {
 	m := newTestMesh(t)
 	a := m.add("a1", nil)

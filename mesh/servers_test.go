@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,8 +30,14 @@ type signalServer struct {
 }
 
 func newSignalServer(t testing.TB) *signalServer {
+	return startSignalServer(t, (*httptest.Server).Start)
+}
+
+func startSignalServer(t testing.TB, start func(*httptest.Server)) *signalServer {
 	s := &signalServer{agents: map[string]*websocket.Conn{}}
-	s.Server = httptest.NewServer(http.HandlerFunc(s.accept))
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.accept))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	start(s.Server)
 	t.Cleanup(func() {
 		s.drop()
 		s.Close()

@@ -2,10 +2,13 @@ package mesh
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +183,37 @@ func TestStartAgentChecksOptions(t *testing.T) {
 				t.Error("the agent started")
 			} else if !strings.Contains(err.Error(), test.says) {
 				t.Errorf("error %q, want it to say %q", err, test.says)
+			}
+		})
+	}
+}
+
+func TestSignalingOverTLS(t *testing.T) {
+	signal := startSignalServer(t, (*httptest.Server).StartTLS)
+	roots := t.TempDir() + "/roots.pem"
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: signal.Certificate().Raw}
+	if err := os.WriteFile(roots, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := t.TempDir() + "/empty.pem"
+	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, ca, says string }{
+		{"its CA is trusted", roots, ""},
+		{"only the system's roots", "", "certificate signed by unknown authority"},
+		{"no certificate in the file", empty, "no certificate in it"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a, err := StartAgent(t.Context(), AgentOptions{ID: "a1", SignalingURLs: []string{signal.url()}, CAFile: test.ca})
+			switch {
+			case err == nil && test.says != "":
+				t.Error("the agent started")
+			case err != nil && (test.says == "" || !strings.Contains(err.Error(), test.says)):
+				t.Errorf("error %q, want %q", err, test.says)
+			}
+			if err == nil {
+				_ = a.Close()
 			}
 		})
 	}
