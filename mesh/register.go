@@ -3,17 +3,16 @@ package mesh
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/infrafabric/meshctl/mesh/httpapi"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
@@ -101,26 +100,11 @@ func lostError(err error) error {
 
 // newHTTPClient trusts the system's roots and those of the file, if any.
 func newHTTPClient(caFile string) (*http.Client, error) {
-	transport := &http.Transport{DisableKeepAlives: true}
-	if caFile == "" {
-		return &http.Client{Transport: transport}, nil
-	}
-	file, err := os.Open(caFile)
+	roots, err := httpapi.LoadRoots(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w", err)
+		return nil, err
 	}
-	defer func() { _ = file.Close() }()
-	pem, err := io.ReadAll(io.LimitReader(file, 1<<20))
-	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read CA file %s: no certificate in it", caFile)
-	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return &http.Client{Transport: transport}, nil
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}}, nil
 }

@@ -69,7 +69,7 @@ func New(o Options) (*Client, error) {
 	if err := checkBearer(o, base); err != nil {
 		return nil, fmt.Errorf("url %s: %w", o.URL, err)
 	}
-	roots, err := loadRoots(o.CAFile)
+	roots, err := LoadRoots(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,9 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-func loadRoots(path string) (*x509.CertPool, error) {
+// LoadRoots gives the roots of the system and those of a PEM file; without a
+// file nil, which means those of the system.
+func LoadRoots(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil // the roots of the system
 	}
