@@ -92,18 +92,14 @@ func (v *validation) connections(ctx context.Context) answer {
 	if total == 0 && people.agents < 2 {
 		return answer{probes.Unknown, fmt.Sprintf("no connections, with %d agents", people.agents), "connections need two agents", facts}
 	}
-	rate := 0.0
-	if total > 0 {
-		rate = 100 * float64(connected) / float64(total)
-	}
+	rate, limits := people.successRate(), v.mesh.Thresholds
 	facts["connection_success_rate"] = rate
-	a := answer{probes.Pass, fmt.Sprintf("%.1f %% of connections are connected (%d/%d)", rate, connected, total), "", facts}
-	limits := v.mesh.Thresholds
-	switch {
-	case rate < limits.SuccessRateFail:
-		a.verdict, a.hint = probes.Fail, fmt.Sprintf("below %.0f %%; see which links are down in /stats", limits.SuccessRateFail)
-	case rate < limits.SuccessRateWarn:
-		a.verdict, a.hint = probes.Warn, fmt.Sprintf("below %.0f %%", limits.SuccessRateWarn)
+	a := answer{limits.successRate(rate), fmt.Sprintf("%.1f %% of connections are connected (%d/%d)", rate, connected, total), "", facts}
+	switch a.verdict {
+	case probes.Fail:
+		a.hint = fmt.Sprintf("below %.0f %%; see which links are down in /stats", limits.SuccessRateFail)
+	case probes.Warn:
+		a.hint = fmt.Sprintf("below %.0f %%", limits.SuccessRateWarn)
 	}
 	return a
 }

@@ -123,7 +123,6 @@ func (v *validation) turnUnused(ctx context.Context) answer {
 	if err != nil {
 		return unknown(err)
 	}
-	t.facts.FailedDead = t.deadNow(ctx)
 	o, err := t.observeUse(ctx)
 	switch {
 	case err != nil:
@@ -143,10 +142,8 @@ func (t *turnRecover) deadNow(ctx context.Context) bool {
 		return false
 	}
 	var reports []probes.Report
-	for _, uri := range servers {
-		if uri.Matches(t.params.Failed) {
-			reports = append(reports, t.probe(ctx, uri))
-		}
+	for _, uri := range t.failedServers(servers) {
+		reports = append(reports, t.probe(ctx, uri))
 	}
 	return dead(reports)
 }

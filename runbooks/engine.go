@@ -137,10 +137,8 @@ func (e *Engine) carryOut(ctx context.Context, req Request, result Result) (Resu
 	if err := r.event(witnessclient.Event{Name: witnessclient.RunStarted, Metadata: startMetadata(e.Mesh.Name, req, result.Plan)}); err != nil {
 		return r.result, err
 	}
-	if e.RequireAudit {
-		if audit := r.deliver(); audit.Delivered < audit.Events {
-			return r.finish(refused(r.result, "the witness did not acknowledge the start of the run", "audit is required: nothing was changed"))
-		}
+	if !r.audited() {
+		return r.finish(refused(r.result, "the witness did not acknowledge the start of the run", "audit is required: nothing was changed"))
 	}
 	return r.steps(ctx)
 }
@@ -148,19 +146,20 @@ func (e *Engine) carryOut(ctx context.Context, req Request, result Result) (Resu
 // startRecord is what run_started carries beside the stamp: all that a resume,
 // an abort or a validation needs to know of the run.
 type startRecord struct {
-	Runbook string          `json:"runbook"`
-	Mesh    string          `json:"mesh"`
-	Changes bool            `json:"changes"`
-	PID     int             `json:"pid"`
-	Reason  string          `json:"reason,omitempty"`
-	Params  json.RawMessage `json:"params"`
-	Plan    Plan            `json:"plan"`
-	Facts   json.RawMessage `json:"facts"`
+	Runbook  string          `json:"runbook"`
+	Mesh     string          `json:"mesh"`
+	Changes  bool            `json:"changes"`
+	PID      int             `json:"pid"`
+	Reason   string          `json:"reason,omitempty"`
+	Override string          `json:"override,omitempty"`
+	Params   json.RawMessage `json:"params"`
+	Plan     Plan            `json:"plan"`
+	Facts    json.RawMessage `json:"facts"`
 }
 
 func startMetadata(mesh string, req Request, plan Plan) map[string]any {
 	return fields(startRecord{
-		Runbook: req.Recovery.Runbook, Mesh: mesh, Changes: true, PID: os.Getpid(), Reason: req.Reason,
+		Runbook: req.Recovery.Runbook, Mesh: mesh, Changes: true, PID: os.Getpid(), Reason: req.Reason, Override: req.Override,
 		Params: req.Recovery.Params, Plan: plan, Facts: plan.facts,
 	})
 }
@@ -305,6 +304,16 @@ func (r *run) deliver() Audit {
 }
 
 const deliverTimeout = 10 * time.Second
+
+// audited tells whether the run may act: where audit is required, the witness
+// holds all that was journalled.
+func (r *run) audited() bool {
+	if !r.RequireAudit {
+		return true
+	}
+	audit := r.deliver()
+	return audit.Delivered == audit.Events
+}
 
 // stopped ends a run whose step did not get through.
 func (r *run) stopped(ctx context.Context, s Step, err error) (Result, error) {

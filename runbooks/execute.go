@@ -25,6 +25,8 @@ func (e *doubtError) Error() string {
 	return e.step + " was begun, must not be done twice, and is not seen to be done: a human must decide"
 }
 
+var errNotAudited = errors.New("audit is required and the witness did not acknowledge the intent: this step was not begun")
+
 // pollInterval is how often a fact that should change is looked at again.
 const pollInterval = 200 * time.Millisecond
 
@@ -53,6 +55,9 @@ func (r *run) step(ctx context.Context, s Step) error {
 	}
 	if err := r.intend(s, before); err != nil {
 		return err
+	}
+	if !r.audited() {
+		return r.failed(s, StepResult{}, started, &notAppliedError{errNotAudited})
 	}
 	return r.apply(ctx, s, before, started)
 }

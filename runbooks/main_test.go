@@ -102,6 +102,17 @@ func testTimings() Timings {
 	}
 }
 
+// testThresholds are the defaults, but a busy machine is no slow mesh.
+func testThresholds() Thresholds {
+	limits := DefaultThresholds()
+	for _, ms := range []*float64{
+		&limits.DeliveryLatencyWarn, &limits.DeliveryLatencyFail, &limits.RTTDirectWarn, &limits.RTTDirectFail, &limits.RTTRelayWarn, &limits.RTTRelayFail,
+	} {
+		*ms = 60_000
+	}
+	return limits
+}
+
 // meshOf is a lab as a mesh that runbooks work on.
 func meshOf(t *testing.T, l *lab.Lab) *Mesh {
 	t.Helper()
@@ -120,7 +131,7 @@ func newMesh(t *testing.T, controller string, admin secret.Secret, witness strin
 	}
 	t.Cleanup(w.Close)
 	return &Mesh{
-		Name: "test", Loopback: true, Agent: mesh.LabTiming(), Thresholds: DefaultThresholds(), Timings: testTimings(),
+		Name: "test", Loopback: true, Agent: mesh.LabTiming(), Thresholds: testThresholds(), Timings: testTimings(),
 		Controller: client(t, control.Options{URL: controller, AdminKey: admin}), Witness: w,
 	}
 }

@@ -52,6 +52,17 @@ func DefaultThresholds() Thresholds {
 	}
 }
 
+// successRate is the verdict on a share of connected links.
+func (t Thresholds) successRate(percent float64) probes.Verdict {
+	switch {
+	case percent < t.SuccessRateFail:
+		return probes.Fail
+	case percent < t.SuccessRateWarn:
+		return probes.Warn
+	}
+	return probes.Pass
+}
+
 // Timings are the windows of monitoring and validation. Scale shrinks all of
 // them for rehearsals; reports say so.
 type Timings struct {

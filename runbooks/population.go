@@ -75,6 +75,15 @@ func (p population) count(state string) int {
 	return n
 }
 
+// successRate is the share of the links that are connected, in percent; 0
+// without any.
+func (p population) successRate() float64 {
+	if len(p.links) == 0 {
+		return 0
+	}
+	return 100 * float64(p.count(wire.StateConnected)) / float64(len(p.links))
+}
+
 // onServer compares what a mesh reports as a TURN server, a URI or a bare
 // host and port, with HOST, HOST:PORT or a URI.
 func onServer(reported, server string) bool {

@@ -3,7 +3,6 @@ package runbooks
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/witnessclient"
@@ -99,7 +98,7 @@ func (e *Engine) rebuild(id string) (*run, error) {
 	journal.SetActor(e.Stamp)
 	r := e.newRun(rec, journal)
 	r.plan, r.resumed = summary.start.Plan, true
-	r.result = Result{Run: id, FailoverID: summary.FailoverID, Plan: r.plan, Started: time.Now(), Objective: rec.Objective}
+	r.result = Result{Run: id, FailoverID: summary.FailoverID, Plan: r.plan, Started: summary.Started, Objective: rec.Objective}
 	return r, nil
 }
 

@@ -159,14 +159,19 @@ func (t *turnRecover) observeReload(ctx context.Context) (Observation, error) {
 }
 
 // reloadByEvents is the proof on a mesh whose controller does not show its
-// configuration: agents that report the replacement have got it.
+// configuration: agents that report the replacement have got it. One that was
+// in their list before proves nothing.
 func (t *turnRecover) reloadByEvents(ctx context.Context, diff string) (Observation, error) {
 	before, err := json.Marshal(t.facts.ServersBefore)
 	if err != nil {
 		return Observation{}, err
 	}
 	o := Observation{Diff: diff, Before: before}
-	seen, err := t.seenOnReplacement(ctx, t.facts.SurveyedAt)
+	if servers, err := wireServers(t.facts.ServersBefore); err != nil || listed(servers, t.replacementName()) {
+		o.Blind = "the controller does not show its turn_servers, and agents had the replacement in their list before"
+		return o, err
+	}
+	seen, err := t.seenOnReplacement(ctx)
 	switch {
 	case err != nil:
 		o.Blind = "the controller does not show its turn_servers, and the witness could not be asked: " + err.Error()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks/targets"
+	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 // The keys of the env file that name STUN and TURN servers.
@@ -65,7 +67,7 @@ func (t *turnRecover) ask(ctx context.Context) *turnSurvey {
 	var g errgroup.Group
 	g.Go(func() error { s.config, s.configErr = t.mesh.Controller.Config(ctx); return nil })
 	g.Go(func() error { s.people, s.peopleErr = readPopulation(ctx, t.mesh.Controller); return nil })
-	failed, replaced := t.failedServers(s), t.newServers(s)
+	failed, replaced := t.failedServers(s.before), t.newServers(s)
 	s.failed, s.target = make([]probes.Report, len(failed)), make([]probes.Report, len(replaced))
 	for i, uri := range failed {
 		g.Go(func() error { s.failed[i] = t.probe(ctx, uri); return nil })
@@ -102,16 +104,16 @@ func (t *turnRecover) readLists(s *turnSurvey) error {
 	return nil
 }
 
-// failedServers are the listed URIs on the failed server, or else the name
-// that it goes by.
-func (t *turnRecover) failedServers(s *turnSurvey) []wire.ServerURI {
+// failedServers are the URIs of a list that are on the failed server, or else
+// the address that it goes by. A mere host could have any port.
+func (t *turnRecover) failedServers(list []wire.ServerURI) []wire.ServerURI {
 	var on []wire.ServerURI
-	for _, uri := range s.before {
+	for _, uri := range list {
 		if uri.Matches(t.params.Failed) {
 			on = append(on, uri)
 		}
 	}
-	if uri, err := wire.ParseServerURI("turn:" + t.params.Failed); err == nil && len(on) == 0 {
+	if uri, err := wire.ParseServerURI("turn:" + t.params.Failed); err == nil && uri.Port != 0 && len(on) == 0 {
 		on = append(on, uri)
 	}
 	return on
@@ -242,15 +244,23 @@ func (t *turnRecover) replacementListed(s *turnSurvey) bool {
 	return listed(s.before, t.replacementName())
 }
 
-// goalByEvents is the goal on a mesh whose controller shows nothing: the
-// failed server is dead, and agents have lately reported the replacement.
+// goalByEvents is the goal on a mesh whose controller shows nothing: the failed
+// server is dead, and the audit log holds the completion of its replacement.
+// That agents use the replacement would prove nothing about the controller's
+// list: it may have been their second choice before.
 func (t *turnRecover) goalByEvents(ctx context.Context, s *turnSurvey) bool {
 	blind := errors.As(s.configErr, new(*control.NotOfferedError)) || (s.configErr == nil && !s.config.Offered)
 	if s.envErr != nil || s.mentioned || !t.replacementListed(s) || !blind || !t.facts.FailedDead {
 		return false
 	}
-	seen, err := t.seenOnReplacement(ctx, t.facts.SurveyedAt.Add(-24*time.Hour))
-	return err == nil && seen > 0
+	done := t.completed("").Name
+	events, err := t.mesh.Witness.Query(ctx, witnessclient.Query{
+		Match: map[string]any{"event": done, "metadata.failed_server": t.params.Failed}, From: "-1d", To: "now",
+	})
+	return err == nil && slices.ContainsFunc(events, func(e witnessclient.Event) bool {
+		replacement, _ := e.Metadata["replacement_server"].(string)
+		return e.Name == done && e.Metadata["failed_server"] == t.params.Failed && onServer(replacement, t.replacementName())
+	})
 }
 
 // goalMet: the failed server is out of file and configuration, the

@@ -46,13 +46,12 @@ func (t *turnRecover) observeUse(ctx context.Context) (Observation, error) {
 		return Observation{}, err
 	}
 	now, known := people.users(t.params.Failed)
-	if !known || !t.facts.UsersKnown {
-		return t.useWithoutField(ctx)
-	}
-	if len(now) > 0 {
+	switch {
+	case len(now) > 0:
 		return Observation{Summary: fmt.Sprintf("%d links are still on %s", len(now), t.params.Failed)}, nil
-	}
-	if len(t.facts.Users) == 0 {
+	case !known || !t.facts.UsersKnown:
+		return t.useWithoutField(ctx)
+	case len(t.facts.Users) == 0:
 		return Observation{Met: true, Summary: "nobody was using " + t.params.Failed}, nil
 	}
 	return t.movedUsers(people)
@@ -78,11 +77,13 @@ func (t *turnRecover) movedUsers(people population) (Observation, error) {
 	}, nil
 }
 
+// useWithoutField asks the failed server itself, now: it may have come back
+// since the plan.
 func (t *turnRecover) useWithoutField(ctx context.Context) (Observation, error) {
-	if t.facts.FailedDead {
+	if t.deadNow(ctx) {
 		return Observation{Met: true, Summary: t.params.Failed + " answers nothing at all: it has no users"}, nil
 	}
-	seen, err := t.seenOnReplacement(ctx, t.facts.SurveyedAt)
+	seen, err := t.seenOnReplacement(ctx)
 	if err != nil {
 		return Observation{Blind: "the controller does not show relays, and the witness could not be asked: " + err.Error()}, nil
 	}
@@ -93,11 +94,11 @@ func (t *turnRecover) useWithoutField(ctx context.Context) (Observation, error) 
 }
 
 // seenOnReplacement counts the mesh's own turn_connection_detected events for
-// the replacement since a time, usually that of the survey.
-func (t *turnRecover) seenOnReplacement(ctx context.Context, since time.Time) (int, error) {
+// the replacement since the survey.
+func (t *turnRecover) seenOnReplacement(ctx context.Context) (int, error) {
 	events, err := t.mesh.Witness.Query(ctx, witnessclient.Query{
 		Match: map[string]any{"event": "turn_connection_detected"},
-		From:  since.Format(time.RFC3339), To: "now",
+		From:  t.facts.SurveyedAt.Format(time.RFC3339), To: "now",
 	})
 	if err != nil {
 		return 0, err
@@ -105,7 +106,7 @@ func (t *turnRecover) seenOnReplacement(ctx context.Context, since time.Time) (i
 	seen := 0
 	for _, e := range events {
 		server, _ := e.Metadata["turn_server"].(string)
-		if !wire.OwnAgent(e.AgentID) && !e.Timestamp.Before(since) && onServer(server, t.replacementName()) {
+		if !wire.OwnAgent(e.AgentID) && !e.Timestamp.Before(t.facts.SurveyedAt) && onServer(server, t.replacementName()) {
 			seen++
 		}
 	}
@@ -149,10 +150,14 @@ func (t *turnRecover) sample(ctx context.Context) Sample {
 		return Sample{probes.Fail, fmt.Sprintf("%d links are on %s again", len(users), t.params.Failed)}
 	case failed > limit:
 		return Sample{probes.Fail, fmt.Sprintf("%s (limit %d)", summary, limit)}
-	case failed > 0:
-		return Sample{probes.Warn, summary}
+	case len(people.links) == 0 && people.agents < 2 && len(t.facts.Baseline) == 0:
+		return Sample{probes.Unknown, fmt.Sprintf("no links to watch, with %d agents", people.agents)}
 	}
-	return Sample{probes.Pass, summary}
+	verdict := t.mesh.Thresholds.successRate(people.successRate())
+	if failed > 0 {
+		verdict = verdict.Worse(probes.Warn)
+	}
+	return Sample{verdict, summary}
 }
 
 // deliver runs a delivery test with throw-away agents of this run.

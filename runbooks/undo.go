@@ -99,13 +99,21 @@ func (r *run) undo(ctx context.Context, s Step, intent intentRecord) StepResult 
 	return result
 }
 
+// undoneBefore tells whether an earlier undo took the step back and nothing
+// applied it again since.
 func (r *run) undoneBefore(step string) bool {
+	undone := false
 	for _, record := range r.journal.Records() {
-		if record.Event.Name == "run_undone" && record.Event.Metadata["step"] == step && record.Event.Metadata["verdict"] == string(probes.Pass) {
-			return true
+		e := record.Event
+		switch {
+		case e.Metadata["step"] != step:
+		case e.Name == "run_step_intent":
+			undone = false
+		case e.Name == "run_undone" && e.Metadata["verdict"] == string(probes.Pass):
+			undone = true
 		}
 	}
-	return false
+	return undone
 }
 
 // journalled tells whether the journal holds an event, of a step if one is named.

@@ -123,7 +123,7 @@ func TestUndoAfterResume(t *testing.T) {
 		return stuck.undo(ctx, key, before)
 	}
 	rec := fakeRecovery(one.step("one"), s, readOnly("check", Observation{}, nil))
-	e.known = []Runbook{{Name: "fake", Build: func(*Mesh, json.RawMessage) (*Recovery, error) { return rec, nil }}}
+	e.knows(rec)
 	result := mustRun(t, e, Request{Recovery: rec, UndoOnFailure: true})
 	expect(t, result, Failed)
 	if one.lit() || !stuck.lit() {

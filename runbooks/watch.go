@@ -30,8 +30,12 @@ func (r *run) watch(ctx context.Context, s Step) Sample {
 		samples = append(samples, sample)
 		left := w.For - now.Round(0).Sub(began.Round(0))
 		r.note(s.ID, string(sample.Verdict)+": "+sample.Summary, max(left, 0))
-		if left <= 0 || now.After(deadline) {
-			return w.judge(samples)
+		verdict := w.judge(samples)
+		switch whole := left <= 0 && len(samples) >= w.NeedInARow; {
+		case whole || (now.After(deadline) && verdict.Verdict == probes.Fail):
+			return verdict
+		case now.After(deadline):
+			return Sample{probes.Unknown, fmt.Sprintf("no whole window of %s within %s", w.For, s.Timeout)}
 		}
 		select {
 		case <-ctx.Done():
@@ -62,14 +66,13 @@ func (w *Watch) judge(samples []Sample) Sample {
 			worst = s
 		}
 	}
-	last := samples[len(samples)-1].Summary
 	switch {
 	case worst.Verdict == probes.Fail:
 		return Sample{probes.Fail, fmt.Sprintf("%s (%s)", worst.Summary, counted)}
-	case unknown > w.MaxUnknown || worst.Verdict == probes.Unknown:
+	case unknown > w.MaxUnknown || worst.Verdict == probes.Unknown || len(samples) < max(w.NeedInARow, 1):
 		return Sample{probes.Unknown, "too little data: " + counted}
 	case worst.Verdict == probes.Warn:
 		return Sample{probes.Warn, fmt.Sprintf("%s (%s)", worst.Summary, counted)}
 	}
-	return Sample{probes.Pass, fmt.Sprintf("%s (%s)", last, counted)}
+	return Sample{probes.Pass, fmt.Sprintf("%s (%s)", samples[len(samples)-1].Summary, counted)}
 }

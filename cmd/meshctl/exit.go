@@ -61,11 +61,14 @@ func (a *app) exit(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	code, hints := classify(err)
 	var ended *exitError
 	if errors.As(err, &ended) && ended.err == nil {
-		return code
+		return ended.code
 	}
+	if cause := context.Cause(a.ctx); cause != nil {
+		err = cause // whatever else went wrong, that was why
+	}
+	code, hints := classify(err)
 	a.showError(err, code, hints)
 	return code
 }
@@ -147,11 +150,14 @@ func verdictCode(v probes.Verdict, failOn string) int {
 	return exitUnknown
 }
 
-// validationCode is the exit code of a validation: an interrupted one is
+// validationCode is the exit code of a validation: one that was cut short is
 // never green, and an undelivered verdict is said.
 func validationCode(ctx context.Context, v runbooks.Validation, failOn string) int {
-	if ctx.Err() != nil {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errInterrupted):
 		return exitInterrupted
+	case cause != nil:
+		return exitUnknown
 	}
 	if code := verdictCode(v.Verdict, failOn); code != exitOK {
 		return code

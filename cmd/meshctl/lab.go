@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+	"github.com/tidwall/gjson"
 
-	"github.com/infrafabric/meshctl/mesh/httpapi"
 	"github.com/infrafabric/meshctl/mesh/lab"
 )
 
@@ -92,6 +96,12 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 	}
 	if o.agents < 0 || o.agents == 1 {
 		return usageError("--agents %d: none, or 2 to 16", o.agents)
+	}
+	if o.dir != "" {
+		var err error
+		if o.dir, err = filepath.Abs(o.dir); err != nil {
+			return usageError("--dir %s: %w", o.dir, err)
+		}
 	}
 	l, err := lab.Start(ctx, lab.Options{
 		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, SeedOnly: o.seedOnly, NoDedup: o.noDedup, Check: turnCheck,
@@ -226,12 +236,7 @@ func newLabFaultCmd(a *app) *cobra.Command {
 			if heal {
 				path += "/heal"
 			}
-			if target != "" {
-				path += "?target=" + url.QueryEscape(target)
-			}
-			return a.askLab(func(c *httpapi.Client) (*httpapi.Reply, error) {
-				return c.Post(cmd.Context(), "inject fault", path, "", nil, false)
-			})
+			return a.askLab(cmd.Context(), http.MethodPost, path+"?target="+url.QueryEscape(target))
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "`SERVER` to strike, such as turn-2 (default: the fault's own)")
@@ -243,15 +248,18 @@ func newLabStateCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "state", Short: "Show the running lab's own counts: traffic, requests, audit events", Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.askLab(func(c *httpapi.Client) (*httpapi.Reply, error) {
-				return c.Get(cmd.Context(), "read lab state", "/lab/state")
-			})
+			return a.askLab(cmd.Context(), http.MethodGet, "/lab/state")
 		},
 	}
 }
 
+const (
+	maxLabReply = 64 << 20         // the log of all requests that a lab keeps
+	labTimeout  = 30 * time.Second // coturn takes some seconds to come back
+)
+
 // askLab calls the control endpoint of the lab in the configuration.
-func (a *app) askLab(ask func(*httpapi.Client) (*httpapi.Reply, error)) error {
+func (a *app) askLab(ctx context.Context, method, call string) error {
 	c, err := a.loadConfig()
 	if err != nil {
 		return err
@@ -259,23 +267,25 @@ func (a *app) askLab(ask func(*httpapi.Client) (*httpapi.Reply, error)) error {
 	if c.Lab.ControlURL == "" {
 		return &exitError{code: exitUsage, err: errors.New("this configuration is not a lab's"), hints: []string{"meshctl lab up writes one; then export MESHCTL_CONFIG=..."}}
 	}
-	client, err := httpapi.New(httpapi.Options{Service: "lab", URL: c.Lab.ControlURL})
+	request, err := http.NewRequestWithContext(ctx, method, c.Lab.ControlURL+call, nil)
 	if err != nil {
-		return err
+		return usageError("configuration %s: lab.control_url: %w", c.path, err)
 	}
-	defer client.Close()
-	reply, err := ask(client)
-	var refused *httpapi.StatusError
-	var missing *httpapi.NotOfferedError
+	client := http.Client{Timeout: labTimeout}
+	reply, err := client.Do(request)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return &exitError{code: exitUnknown, err: fmt.Errorf("ask lab: %w", err), hints: []string{"is the lab still up?"}}
+	}
+	defer reply.Body.Close() //nolint:errcheck // was read
+	body, err := io.ReadAll(io.LimitReader(reply.Body, maxLabReply))
 	switch {
-	case errors.As(err, &refused), errors.As(err, &missing):
-		return &exitError{code: exitUsage, err: err}
-	case err != nil:
-		return &exitError{code: exitUnknown, err: err, hints: []string{"is the lab still up?"}}
+	case err != nil || !json.Valid(body):
+		return &exitError{code: exitUnknown, err: fmt.Errorf("ask lab %s: the reply is not JSON or was cut short", c.Lab.ControlURL)}
+	case reply.StatusCode != http.StatusOK:
+		return usageError("%s", gjson.GetBytes(body, "error"))
 	}
-	var doc map[string]any
-	if err := yaml.Unmarshal(reply.Body, &doc); err != nil {
-		return err
-	}
-	return a.show(doc, func(p *page) { p.line("%s", strings.TrimSpace(string(reply.Body))) })
+	return a.show(json.RawMessage(body), func(p *page) { p.line("%s", body) })
 }

@@ -37,14 +37,26 @@ func (p *progress) note(n runbooks.Note) {
 		p.write("%s %s\n", time.Now().Format(time.TimeOnly), text)
 		return
 	}
-	text = fmt.Sprintf("%s %s (%s left)", time.Now().Format(time.TimeOnly), text, n.Left.Round(time.Second))
+	text = time.Now().Format(time.TimeOnly) + " " + text
+	left := fmt.Sprintf(" (%s left)", n.Left.Round(time.Second))
 	switch {
 	case p.terminal:
-		p.write("\r\x1b[K%s", text)
+		p.write("\r\x1b[K%s%s", fit(text, columns-len(left)), left)
 		p.open = true
 	case time.Since(p.last) >= heartbeat:
-		p.write("%s\n", text)
+		p.write("%s%s\n", text, left)
 	}
+}
+
+// columns of a changing line: one that wraps could not be cleared.
+const columns = 79
+
+// fit cuts text that is longer than width.
+func fit(text string, width int) string {
+	if runes := []rune(text); len(runes) > width {
+		return string(runes[:width-3]) + "..."
+	}
+	return text
 }
 
 // close ends a changing line, so that what follows begins on its own.

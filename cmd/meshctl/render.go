@@ -29,7 +29,7 @@ func (a *app) show(doc any, text func(*page)) error {
 	if err != nil {
 		return fmt.Errorf("write result: %w", err)
 	}
-	head, err := json.Marshal(map[string]any{"schema_version": schemaVersion, "command": strings.TrimSpace(a.command)})
+	head, err := json.Marshal(map[string]any{"schema_version": schemaVersion, "command": a.command})
 	if err != nil {
 		return fmt.Errorf("write result: %w", err)
 	}
@@ -47,7 +47,7 @@ func (a *app) show(doc any, text func(*page)) error {
 // reader of a JSON stream gets exactly one, always.
 func (a *app) showError(err error, code int, hints []string) {
 	if a.output == "json" {
-		_ = a.show(map[string]any{"error": err.Error(), "hints": hints, "exit_code": code}, nil)
+		_ = a.show(map[string]any{"error": err.Error(), "hints": append([]string{}, hints...), "exit_code": code}, nil)
 	}
 	p := a.page(a.err)
 	p.line("%s %s", p.bad("error:"), err)

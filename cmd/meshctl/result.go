@@ -32,6 +32,9 @@ func newResultDoc(r runbooks.Result, code int) resultDoc {
 	if doc.Changed == nil {
 		doc.Changed = []string{}
 	}
+	if doc.Steps == nil {
+		doc.Steps = []runbooks.StepResult{}
+	}
 	if !r.RecoveredAt.IsZero() && r.Outcome == runbooks.Done {
 		ms, met := r.RecoveredAt.Sub(r.Started).Milliseconds(), r.RecoveredAt.Sub(r.Started) <= r.Objective
 		doc.RecoveredMS, doc.Met = &ms, &met
@@ -44,6 +47,10 @@ func outcomeVerdict(r runbooks.Result) probes.Verdict {
 	switch r.Outcome {
 	case runbooks.NothingToDo:
 		return probes.Pass
+	case runbooks.Undone:
+		if takenBack(r) {
+			return probes.Pass
+		}
 	case runbooks.Planned:
 		return probes.Skip
 	case runbooks.Done:
@@ -56,6 +63,11 @@ func outcomeVerdict(r runbooks.Result) probes.Verdict {
 		return probes.Unknown
 	}
 	return probes.Fail
+}
+
+// takenBack tells a run that was undone on purpose from one that failed.
+func takenBack(r runbooks.Result) bool {
+	return r.Outcome == runbooks.Undone && r.FailedStep == ""
 }
 
 func (a *app) showResult(r runbooks.Result, code int) error {
@@ -98,7 +110,11 @@ func (p *page) result(r runbooks.Result) {
 	if r.Hint != "" {
 		p.line("%s %s", p.dim("hint:"), r.Hint)
 	}
-	p.line("%s %s", p.verdict(outcomeVerdict(r)), outcomeText[r.Outcome])
+	text := outcomeText[r.Outcome]
+	if takenBack(r) {
+		text = "taken back: all changes of the run were undone"
+	}
+	p.line("%s %s", p.verdict(outcomeVerdict(r)), text)
 	p.resultEnd(r)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -25,6 +26,8 @@ type app struct {
 	color      string
 	operator   string
 	command    string // for the document that reports an error
+	prepared   bool   // the command line was accepted
+	ctx        context.Context
 }
 
 func newRootCmd(a *app) *cobra.Command {
@@ -57,12 +60,18 @@ server under traffic, recovers it and shows the proof.`,
 		newWitnessCmd(a), newRunsCmd(a), newVersionCmd(a),
 	)
 	completeFlags(root)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, runGroup
+		}
+	}
 	return root
 }
 
 // prepare checks the shared flags before any command runs.
 func (a *app) prepare(cmd *cobra.Command) error {
-	a.command = cmd.CommandPath()[len("meshctl"):]
+	a.command = commandName(cmd)
 	if a.output != "text" && a.output != "json" {
 		return usageError("--output %s: not text or json", a.output)
 	}
@@ -72,14 +81,21 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if a.timeout < 0 {
 		return usageError("--timeout %s: less than nothing", a.timeout)
 	}
+	a.prepared = true
 	if a.timeout > 0 {
 		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, &exitError{
-			code: exitUnknown, err: fmt.Errorf("meshctl%s: not finished after %s (--timeout)", a.command, a.timeout),
+			code: exitUnknown, err: fmt.Errorf("meshctl %s: not finished after %s (--timeout)", a.command, a.timeout),
 		})
 		context.AfterFunc(ctx, cancel)
 		cmd.SetContext(ctx)
+		a.ctx = ctx
 	}
 	return nil
+}
+
+// commandName is a command without the name of the program.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()))
 }
 
 // terminal tells whether a stream is one that a person looks at.
@@ -90,17 +106,16 @@ func terminal(stream any) bool {
 
 // group makes a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("%s: unknown command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
-			}
-			return cmd.Help()
-		},
-	}
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: runGroup}
 	cmd.AddCommand(commands...)
 	return cmd
+}
+
+func runGroup(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("%s: unknown command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return cmd.Help()
 }
 
 // exactArgs is cobra's, with our exit code.

@@ -147,7 +147,7 @@ func (a *app) endRun(ctx context.Context, end func(context.Context, *runbooks.En
 		return err
 	}
 	code := resultCode(result)
-	if result.Outcome == runbooks.Undone && result.FailedStep == "" {
+	if takenBack(result) {
 		code = auditCode(result.Audit)
 	}
 	if err := a.showResult(result, code); err != nil {

@@ -86,11 +86,14 @@ type Report struct {
 	Validation *runbooks.Validation `json:"validation"`
 }
 
-// Pair is the outage of one direction between two agents.
+// Pair is the outage of one direction between two agents, as its receiver saw
+// it. Times count from the fault; null has not happened.
 type Pair struct {
-	From     string `json:"from"`
-	To       string `json:"to"`
-	OutageMS *int64 `json:"outage_ms"` // null: not recovered
+	From         string `json:"from"`
+	To           string `json:"to"`
+	LastBeforeMS int64  `json:"last_before_ms"`
+	FirstAfterMS *int64 `json:"first_after_ms"`
+	OutageMS     *int64 `json:"outage_ms"`
 }
 
 // drill is one drill under way.

@@ -124,10 +124,10 @@ func (d *drill) recoveredNow(ctx context.Context) bool {
 func (d *drill) measurePairs() {
 	var last time.Time
 	for _, p := range d.lab.Outages(d.fault) {
-		pair := Pair{From: p.From, To: p.To}
+		pair := Pair{From: p.From, To: p.To, LastBeforeMS: p.LastBefore.Sub(d.fault).Milliseconds()}
 		if p.Recovered {
-			ms := p.Outage.Milliseconds()
-			pair.OutageMS = &ms
+			after, outage := p.FirstAfter.Sub(d.fault).Milliseconds(), p.Outage.Milliseconds()
+			pair.FirstAfterMS, pair.OutageMS = &after, &outage
 		}
 		d.report.Pairs = append(d.report.Pairs, pair)
 		if p.FirstAfter.After(last) {
