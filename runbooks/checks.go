@@ -147,6 +147,9 @@ func (v *validation) delivery(ctx context.Context) answer {
 	return judgeDelivery(result, v.mesh.Thresholds)
 }
 
+// deliverySetup is how long test agents may take to connect.
+const deliverySetup = 10 * time.Second
+
 // TestDelivery sends messages between throw-away agents of ours, over the TURN
 // servers that agents of this mesh get.
 func (m *Mesh) TestDelivery(ctx context.Context, run string, agents int, d time.Duration) (mesh.DeliveryResult, error) {
@@ -154,7 +157,7 @@ func (m *Mesh) TestDelivery(ctx context.Context, run string, agents int, d time.
 	if err != nil {
 		return mesh.DeliveryResult{}, err
 	}
-	return m.deliver(ctx, run, agents, d, servers)
+	return m.deliver(ctx, servers, mesh.DeliveryOptions{Run: run, Agents: agents, Duration: d, Setup: deliverySetup})
 }
 
 // JudgeDelivery is the verdict on a delivery test.

@@ -132,8 +132,9 @@ func graceContext(ctx context.Context, timeout, grace time.Duration) (context.Co
 	return bounded, func() { stop(); cancel() }
 }
 
-// await polls the fact a step is about until it holds, this mesh turns out
-// unable to show it, or the step's time is over.
+// await polls the fact a step is about until it holds or the step's time is
+// over. A change that this mesh cannot show does not hold the run up; a check
+// is waited for, because agents may still report what proves it.
 func (r *run) await(ctx context.Context, s Step) (Observation, error) {
 	deadline := time.Now().Add(s.Timeout)
 	ticker := time.NewTicker(pollInterval)
@@ -142,10 +143,12 @@ func (r *run) await(ctx context.Context, s Step) (Observation, error) {
 	var lastErr error
 	for {
 		last, lastErr = r.observe(ctx, s)
-		if lastErr == nil && (last.Met || last.Blind != "") {
+		blind := lastErr == nil && last.Blind != ""
+		over := time.Now().After(deadline)
+		switch {
+		case lastErr == nil && last.Met, blind && (over || s.Effect != ReadOnly):
 			return last, nil
-		}
-		if time.Now().After(deadline) {
+		case over:
 			return last, notSeen(s, last, lastErr)
 		}
 		select {
@@ -161,7 +164,7 @@ func waitingFor(o Observation, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	return o.Summary
+	return o.Summary + o.Blind
 }
 
 func notSeen(s Step, o Observation, err error) error {

@@ -150,8 +150,12 @@ func TestGoalByEvents(t *testing.T) {
 		want   bool
 	}{
 		{"all of it", func(*testing.T, *lab.Lab, *turnRecover, map[string]any) {}, true},
-		{"another server was replaced", func(_ *testing.T, l *lab.Lab, _ *turnRecover, m map[string]any) { m["failed_server"] = uriOf(l, "turn-2") }, false},
-		{"by another one", func(_ *testing.T, l *lab.Lab, _ *turnRecover, m map[string]any) { m["replacement_server"] = uriOf(l, "turn-2") }, false},
+		{"another server was replaced", func(_ *testing.T, l *lab.Lab, _ *turnRecover, m map[string]any) {
+			m["failed_server"] = uriOf(l, "turn-2")
+		}, false},
+		{"by another one", func(_ *testing.T, l *lab.Lab, _ *turnRecover, m map[string]any) {
+			m["replacement_server"] = uriOf(l, "turn-2")
+		}, false},
 		{"the failed server is back", func(t *testing.T, l *lab.Lab, _ *turnRecover, _ map[string]any) { heal(t, l, "turn-killed", "turn-1") }, false},
 		{"it is still in the file", func(t *testing.T, l *lab.Lab, _ *turnRecover, _ map[string]any) {
 			writeFile(t, l.EnvFile, "TURN_SERVERS="+uriOf(l, "turn-3")+","+uriOf(l, "turn-1")+"\n")

@@ -116,7 +116,10 @@ func (t *turnRecover) seenOnReplacement(ctx context.Context) (int, error) {
 // relayMessage sends messages between two throw-away agents of ours through
 // the replacement alone.
 func (t *turnRecover) relayMessage(ctx context.Context) (Observation, error) {
-	result, err := t.mesh.deliver(ctx, t.rec.Run, 2, time.Second, t.newRelay())
+	deadline := t.mesh.Timings.StepDeadline
+	result, err := t.mesh.deliver(ctx, t.newRelay(), mesh.DeliveryOptions{
+		Run: t.rec.Run, Agents: 2, Duration: min(time.Second, deadline/4), Interval: min(50*time.Millisecond, deadline/20), Setup: deadline / 4, Drain: deadline / 4,
+	})
 	if err != nil {
 		return Observation{}, err
 	}
@@ -160,13 +163,13 @@ func (t *turnRecover) sample(ctx context.Context) Sample {
 	return Sample{verdict, summary}
 }
 
-// deliver runs a delivery test with throw-away agents of this run.
-func (m *Mesh) deliver(ctx context.Context, run string, agents int, d time.Duration, servers []wire.ServerURI) (mesh.DeliveryResult, error) {
-	return mesh.TestDelivery(ctx, mesh.DeliveryOptions{
-		Run: run, Agents: agents, Duration: d, SignalingURLs: m.SignalingURLs, TURNServers: servers,
-		Username: m.TURN.Username, Password: m.TURN.Password, RelayOnly: m.RelayOnly || len(servers) == 1,
-		Loopback: m.Loopback, Timing: m.Agent, CAFile: m.CAFile, Setup: 10 * time.Second, Check: m.checkTURN,
-	})
+// deliver runs a delivery test with throw-away agents, as agents of this mesh
+// connect, over the given TURN servers.
+func (m *Mesh) deliver(ctx context.Context, servers []wire.ServerURI, o mesh.DeliveryOptions) (mesh.DeliveryResult, error) {
+	o.SignalingURLs, o.TURNServers, o.Username, o.Password = m.SignalingURLs, servers, m.TURN.Username, m.TURN.Password
+	o.RelayOnly = m.RelayOnly || len(servers) == 1
+	o.Loopback, o.Timing, o.CAFile, o.Check = m.Loopback, m.Agent, m.CAFile, m.checkTURN
+	return mesh.TestDelivery(ctx, o)
 }
 
 // checkTURN is how our own agents check a TURN server: by an allocation.
