@@ -78,22 +78,6 @@ func heal(t *testing.T, l *lab.Lab, name, target string) {
 	}
 }
 
-// eventually polls a fact.
-func eventually(t *testing.T, what string, fact func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !fact() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not seen in %s: %s", patience, what)
-		case <-ticker.C:
-		}
-	}
-}
-
 // testTimings are short enough for tests and long enough for a busy machine.
 func testTimings() Timings {
 	return Timings{

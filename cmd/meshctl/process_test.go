@@ -144,7 +144,7 @@ func (l *labProcess) steady() bool {
 	if err != nil {
 		return false
 	}
-	defer reply.Body.Close() //nolint:errcheck // was read
+	defer reply.Body.Close()
 	body, err := io.ReadAll(reply.Body)
 	connected := len(gjson.GetBytes(body, `connections.#(state=="connected")#`).Array())
 	return err == nil && connected == len(l.Agents)*(len(l.Agents)-1)
