@@ -154,7 +154,8 @@ func TestFailoverWhenCoturnDies(t *testing.T) {
 	m.onServer(second)
 }
 
-// coturn starts Debian's TURN server on a free port.
+// coturn starts Debian's TURN server. It cannot choose a free port and tell, so
+// another process may take the port that was free: then another one is tried.
 func coturn(t *testing.T) (wire.ServerURI, func()) {
 	t.Helper()
 	program, err := exec.LookPath("turnserver")
@@ -163,12 +164,25 @@ func coturn(t *testing.T) (wire.ServerURI, func()) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
+	for range 3 {
+		var uri wire.ServerURI
+		var kill func()
+		if uri, kill, err = startCoturn(t, program); err == nil {
+			return uri, kill
+		}
+	}
+	t.Fatal(err)
+	return wire.ServerURI{}, nil
+}
+
+func startCoturn(t *testing.T, program string) (wire.ServerURI, func(), error) {
+	t.Helper()
 	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return wire.ServerURI{}, nil, err
 	}
 	port := free.LocalAddr().(*net.UDPAddr).Port
-	_ = free.Close() // coturn cannot choose a port and tell
+	_ = free.Close()
 	dir := t.TempDir()
 	cmd := exec.Command(program, "-n", "--no-cli", "--no-rfc5780", "--no-tls", "--no-dtls",
 		"-p", strconv.Itoa(port), "-L", "127.0.0.1", "-E", "127.0.0.1", "-r", "mesh.test",
@@ -176,7 +190,7 @@ func coturn(t *testing.T) (wire.ServerURI, func()) {
 		"--userdb", dir+"/db", "--pidfile", dir+"/pid", "--log-file", dir+"/log")
 	cmd.Dir = dir
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return wire.ServerURI{}, nil, err
 	}
 	kill := sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
@@ -184,12 +198,13 @@ func coturn(t *testing.T) (wire.ServerURI, func()) {
 	})
 	t.Cleanup(kill)
 	uri := parseList(t, fmt.Sprintf("turn:127.0.0.1:%d?transport=udp", port))[0]
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := poll(ctx, func() bool { _, err := allocate(ctx, uri); return err == nil }); err != nil {
-		t.Fatalf("coturn on %s does not answer: %v", uri, err)
+		kill()
+		return uri, nil, fmt.Errorf("coturn on %s does not answer: %w", uri, err)
 	}
-	return uri, kill
+	return uri, kill, nil
 }
 
 func TestUselessServersArePassedOver(t *testing.T) {

@@ -29,22 +29,12 @@ func (v *validation) checks() []check {
 	}
 }
 
-// agents counts registered agents without our own. /stats gives no names, so
-// a registration of our own asks who is there; it is read after /stats.
+// agents judges how many agents are registered, without our own.
 func (v *validation) agents(ctx context.Context) answer {
-	people, err := readPopulation(ctx, v.mesh.agentStats())
+	registered, own, err := v.registered(ctx, 0)
 	if err != nil {
 		return unknown(err)
 	}
-	own := 0
-	if people.agents > 0 {
-		roster, err := v.roster(ctx)
-		if err != nil {
-			return unknown(fmt.Errorf("%d agents are registered, and whose they are is not known: %w", people.agents, err))
-		}
-		own = countOwn(roster)
-	}
-	registered := max(0, people.agents-own)
 	a := answer{verdict: probes.Pass, summary: fmt.Sprintf("%d agents registered", registered)}
 	a.facts = map[string]any{"registered_agents": registered, "own_agents": own}
 	expected := v.subject.facts.Agents
@@ -58,10 +48,27 @@ func (v *validation) agents(ctx context.Context) answer {
 	return a
 }
 
+// registered counts agents. /stats gives no names, so a registration of our
+// own, the nth of this run, asks who of them are ours. These may come and go
+// meanwhile: the smaller of the counts before and after holds.
+func (v *validation) registered(ctx context.Context, n int) (registered, own int, err error) {
+	before, err := readPopulation(ctx, v.mesh.agentStats())
+	if err != nil || before.agents == 0 {
+		return 0, 0, err
+	}
+	roster, err := v.roster(ctx, n)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%d agents are registered, and whose they are is not known: %w", before.agents, err)
+	}
+	after, err := readPopulation(ctx, v.mesh.agentStats())
+	own = countOwn(roster)
+	return max(0, min(before.agents, after.agents)-own), own, err
+}
+
 // roster registers a throw-away agent and returns the others.
-func (v *validation) roster(ctx context.Context) ([]string, error) {
+func (v *validation) roster(ctx context.Context, n int) ([]string, error) {
 	agent, err := mesh.StartAgent(ctx, mesh.AgentOptions{
-		ID: wire.OwnPrefix + v.run + "-0", SignalingURLs: v.mesh.SignalingURLs, Passive: true,
+		ID: fmt.Sprintf("%s%s-%d", wire.OwnPrefix, v.run, n), SignalingURLs: v.mesh.SignalingURLs, Passive: true,
 		Loopback: v.mesh.Loopback, Timing: v.mesh.Agent, CAFile: v.mesh.CAFile,
 	})
 	if err != nil {
@@ -89,8 +96,14 @@ func (v *validation) connections(ctx context.Context) answer {
 	}
 	total, connected := len(people.links), people.count(wire.StateConnected)
 	facts := map[string]any{"connected": connected, "total": total, "failed": people.count(wire.StateFailed)}
-	if total == 0 && people.agents < 2 {
-		return answer{probes.Unknown, fmt.Sprintf("no connections, with %d agents", people.agents), "connections need two agents", facts}
+	if total == 0 {
+		registered, _, err := v.registered(ctx, testAgents+1)
+		if err != nil {
+			return unknown(err)
+		}
+		if registered < 2 {
+			return answer{probes.Unknown, fmt.Sprintf("no connections, with %d agents", registered), "connections need two agents", facts}
+		}
 	}
 	rate, limits := people.successRate(), v.mesh.Thresholds
 	facts["connection_success_rate"] = rate
@@ -106,8 +119,8 @@ func (v *validation) connections(ctx context.Context) answer {
 
 // baseline wants every link that existed when the recovery began.
 func (v *validation) baseline(ctx context.Context) answer {
-	if !v.subject.known || !v.subject.facts.BaselineKnown {
-		return answer{verdict: probes.Unknown, summary: "no baseline: which links there were before is not known", hint: "validate a recovery that meshctl ran on a mesh whose /stats names its links"}
+	if !v.subject.known || !v.subject.facts.BaselineKnown || len(v.subject.facts.Baseline) == 0 {
+		return answer{verdict: probes.Unknown, summary: "no baseline: it is not known that there were links before, or which", hint: "validate a recovery that meshctl ran on a mesh whose /stats names its links"}
 	}
 	people, err := readPopulation(ctx, v.mesh.Controller)
 	if err != nil {
@@ -140,12 +153,15 @@ func shorten(names []string, most int) string {
 
 // delivery sends messages between three throw-away agents, all pairs.
 func (v *validation) delivery(ctx context.Context) answer {
-	result, err := v.mesh.TestDelivery(ctx, v.run, 3, max(v.mesh.Timings.Scaled(v.mesh.Timings.Delivery), time.Second))
+	result, err := v.mesh.TestDelivery(ctx, v.run, testAgents, max(v.mesh.Timings.Scaled(v.mesh.Timings.Delivery), time.Second))
 	if err != nil {
 		return unknown(err)
 	}
 	return judgeDelivery(result, v.mesh.Thresholds)
 }
+
+// testAgents take part in the delivery test of a validation.
+const testAgents = 3
 
 // deliverySetup is how long test agents may take to connect.
 const deliverySetup = 10 * time.Second

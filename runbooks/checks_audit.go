@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -54,8 +55,9 @@ func (v *validation) errors(ctx context.Context) answer {
 	window := v.mesh.Timings.Scaled(v.mesh.Timings.ErrorWindow)
 	end := time.Now()
 	from := end.Add(-errorWindows * window)
-	seen := map[string]time.Time{}
-	for _, match := range []map[string]any{
+	var seen []time.Time
+	named := regexp.MustCompile(ErrorNames)
+	for query, match := range []map[string]any{
 		{"event": map[string]any{"regex": ErrorNames}},
 		{"severity": "critical"},
 	} {
@@ -66,15 +68,17 @@ func (v *validation) errors(ctx context.Context) answer {
 			return unknown(err)
 		}
 		for _, e := range events {
-			if _, ours := e.Metadata["run"]; !ours && !wire.OwnAgent(e.AgentID) {
-				seen[fmt.Sprint(e.Name, e.Timestamp, e.AgentID, e.PeerID)] = e.Timestamp
+			_, ours := e.Metadata["run"]
+			before := query > 0 && named.MatchString(e.Name) // found by the query by name
+			if !ours && !before && !wire.OwnAgent(e.AgentID) {
+				seen = append(seen, e.Timestamp)
 			}
 		}
 	}
 	return judgeErrors(bucket(seen, from, window), v.mesh.Thresholds.ErrorsPerWindow, window)
 }
 
-func bucket(seen map[string]time.Time, from time.Time, window time.Duration) [errorWindows]int {
+func bucket(seen []time.Time, from time.Time, window time.Duration) [errorWindows]int {
 	var counts [errorWindows]int
 	for _, at := range seen {
 		if i := int(at.Sub(from) / window); i >= 0 && i < errorWindows {

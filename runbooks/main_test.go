@@ -78,10 +78,26 @@ func heal(t *testing.T, l *lab.Lab, name, target string) {
 	}
 }
 
+// eventually polls a fact.
+func eventually(t *testing.T, what string, fact func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !fact() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not seen in %s: %s", patience, what)
+		case <-ticker.C:
+		}
+	}
+}
+
 // testTimings are short enough for tests and long enough for a busy machine.
 func testTimings() Timings {
 	return Timings{
-		Scale: 1, Monitor: 300 * time.Millisecond, Short: 100 * time.Millisecond, ErrorWindow: 200 * time.Millisecond,
+		Scale: 1, Monitor: 1500 * time.Millisecond, Short: 100 * time.Millisecond, ErrorWindow: 200 * time.Millisecond,
 		Delivery: time.Second, StatsMaxAge: 6 * time.Second, StepDeadline: 5 * time.Second,
 	}
 }

@@ -164,6 +164,28 @@ func TestOnceInDoubt(t *testing.T) {
 	}
 }
 
+// A resumed run that finds a target changed has failed: what it did before the
+// interrupt stands, so it is never "nothing was changed".
+func TestResumeFindsTargetChanged(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	one, two := &lamp{match: "1"}, &lamp{match: "2"}
+	rec := fakeRecovery(one.step("one"), two.step("two"))
+	e.knows(rec)
+	result := interruptIn(t, e, rec, "one")
+	expect(t, result, Interrupted)
+	two.match = "changed"
+	resumed := mustResume(t, e, result.Run)
+	expect(t, resumed, Failed)
+	if two.applied != 0 || !one.lit() || !strings.Contains(resumed.Reason, "changed since the plan was made") {
+		t.Errorf("applied %d times, reason %q", two.applied, resumed.Reason)
+	}
+	var unfinished *UnfinishedError
+	if _, err := e.Run(t.Context(), Request{Recovery: fakeRecovery()}); !errors.As(err, &unfinished) {
+		t.Errorf("got error %v", err)
+	}
+}
+
 // An interrupt before anything was applied can be resumed as well, and one in
 // the plan leaves nothing at all.
 func TestInterruptBeforeAnyChange(t *testing.T) {

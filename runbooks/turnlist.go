@@ -67,7 +67,9 @@ func (m *Mesh) ListTURN(ctx context.Context) TURNList {
 	for _, s := range list.Servers {
 		list.Verdict = list.Verdict.Worse(s.Verdict)
 	}
-	if len(union) == 0 || fileErr != nil {
+	// A source that could not be read may name further servers.
+	unread := configErr != nil && !errors.As(configErr, new(*control.NotOfferedError))
+	if len(union) == 0 || fileErr != nil || unread {
 		list.Verdict = list.Verdict.Worse(probes.Unknown)
 	}
 	return list

@@ -139,3 +139,29 @@ func TestControllerChangesAfterThePlan(t *testing.T) {
 		t.Errorf("their list is gone: %v", now)
 	}
 }
+
+// An entry that cannot be probed needs one beside it that was proved to relay,
+// and is said to the operator.
+func TestReplacementThatCannotBeProbed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		list func(failed string) string
+		want Outcome
+	}{
+		{"alone", func(failed string) string { return "turn:" + failed + "?transport=tcp" }, Refused},
+		{"beside one that relays", func(failed string) string { return "turn:" + failed + "?transport=tcp,turn:" + failed }, Planned},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, l := witnessMesh(t, lab.Options{})
+			inject(t, l, "turn-killed", "turn-1")
+			writeFile(t, l.EnvFile, "TURN_SERVERS="+tt.list(l.TURN[0].URI.Address())+"\n")
+			result := mustRun(t, e, Request{Recovery: turnRecovery(t, e.Mesh, l, "turn-3"), DryRun: true})
+			expect(t, result, tt.want)
+			said := result.Reason + strings.Join(result.Plan.Notes, "\n")
+			if !strings.Contains(said, "?transport=tcp") || !strings.Contains(said, "not proved to relay") {
+				t.Errorf("reason %q, notes %v", result.Reason, result.Plan.Notes)
+			}
+		})
+	}
+}

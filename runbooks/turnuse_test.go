@@ -156,6 +156,29 @@ func TestUseWithoutField(t *testing.T) {
 	}
 }
 
+// Queries have whole seconds, events have milliseconds.
+func TestUseBeforeTheSurveyInTheSameSecond(t *testing.T) {
+	t.Parallel()
+	_, l := witnessMesh(t, lab.Options{})
+	r, _ := scripted(t, l, map[string]string{})
+	second := time.Now().Add(-2 * time.Second).Truncate(time.Second)
+	r.facts.SurveyedAt = second.Add(900 * time.Millisecond).UTC()
+	for _, tt := range []struct {
+		at   time.Duration
+		want int
+	}{{100 * time.Millisecond, 0}, {950 * time.Millisecond, 1}} {
+		event := witnessclient.Event{
+			Name: "turn_connection_detected", AgentID: "agent-1", Timestamp: second.Add(tt.at), Metadata: map[string]any{"turn_server": uriOf(l, "turn-3")},
+		}
+		if err := r.mesh.Witness.Log(t.Context(), event, ""); err != nil {
+			t.Fatal(err)
+		}
+		if seen, err := r.seenOnReplacement(t.Context()); err != nil || seen != tt.want {
+			t.Errorf("event at %s: %d seen, %v", tt.at, seen, err)
+		}
+	}
+}
+
 func uriOf(l *lab.Lab, name string) string {
 	for _, s := range l.TURN {
 		if s.Name == name {

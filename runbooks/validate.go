@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,7 +248,7 @@ func (v *validation) conclude(result Validation) (Audit, error) {
 		probes.Pass: "failover_recovery_validated", probes.Warn: "failover_recovery_validated", probes.Fail: "failover_recovery_failed",
 	}[result.Verdict]
 	if name != "" {
-		if err := r.event(witnessclient.Event{Name: name, Metrics: metrics(result.Checks)}); err != nil {
+		if err := r.event(witnessclient.Event{Name: name, Metrics: metrics(result.Checks), Metadata: map[string]any{"phases": phases(result.Checks)}}); err != nil {
 			return Audit{}, err
 		}
 	}
@@ -255,6 +256,18 @@ func (v *validation) conclude(result Validation) (Audit, error) {
 		return Audit{}, err
 	}
 	return r.deliver(), nil
+}
+
+// phases are those that were asked about: a validation of one says nothing
+// about the others.
+func phases(checks []CheckResult) []string {
+	var asked []string
+	for _, c := range checks {
+		if !slices.Contains(asked, c.Phase) {
+			asked = append(asked, c.Phase)
+		}
+	}
+	return asked
 }
 
 func metrics(checks []CheckResult) map[string]any {

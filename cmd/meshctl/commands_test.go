@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	patience     = 30 * time.Second // for a fact that a script waits for
+	patience     = time.Minute // for a fact that a script waits for
 	pollInterval = 50 * time.Millisecond
 )
 
@@ -110,10 +110,10 @@ func (s *script) check(ts *testscript.TestScript, args []string, code int, stdou
 	}
 }
 
-// json PATH == VALUE | != VALUE | < NUMBER | > NUMBER | is TYPE | as VARIABLE
+// json PATH == VALUE | != VALUE | ~ REGEXP | < NUMBER | > NUMBER | is TYPE | as VARIABLE
 // looks at the JSON on stdout.
 func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, len(args) == 3 && !neg, "json PATH ==|!=|<|>|is|as VALUE")
+	usage(ts, len(args) == 3 && !neg, "json PATH ==|!=|~|<|>|is|as VALUE")
 	at, value := gjson.Get(ts.ReadFile("stdout"), args[0]), args[2]
 	if args[1] != "is" && !at.Exists() {
 		ts.Fatalf("no %s in the document", args[0])
@@ -124,6 +124,8 @@ func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
 		ok = at.String() == value
 	case "!=":
 		ok = at.String() != value
+	case "~":
+		ok = regexp.MustCompile(value).MatchString(at.String())
 	case "<", ">":
 		limit, err := strconv.ParseFloat(value, 64)
 		ts.Check(err)

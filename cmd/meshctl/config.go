@@ -64,10 +64,18 @@ type agentsConfig struct {
 
 // thresholdsConfig overrides single defaults.
 type thresholdsConfig struct {
-	SuccessRateWarn   *float64 `yaml:"success_rate_warn_percent"`
-	SuccessRateFail   *float64 `yaml:"success_rate_fail_percent"`
-	FailedConnections *int     `yaml:"failed_connections"`
-	ErrorsPerWindow   *int     `yaml:"errors_per_window"`
+	SuccessRateWarn     *float64 `yaml:"success_rate_warn_percent"`
+	SuccessRateFail     *float64 `yaml:"success_rate_fail_percent"`
+	FailedConnections   *int     `yaml:"failed_connections"`
+	ErrorsPerWindow     *int     `yaml:"errors_per_window"`
+	RTTDirectWarn       *float64 `yaml:"rtt_direct_warn_ms"`
+	RTTDirectFail       *float64 `yaml:"rtt_direct_fail_ms"`
+	RTTRelayWarn        *float64 `yaml:"rtt_relay_warn_ms"`
+	RTTRelayFail        *float64 `yaml:"rtt_relay_fail_ms"`
+	MessageLossWarn     *float64 `yaml:"message_loss_warn_percent"`
+	MessageLossFail     *float64 `yaml:"message_loss_fail_percent"`
+	DeliveryLatencyWarn *float64 `yaml:"delivery_latency_warn_ms"`
+	DeliveryLatencyFail *float64 `yaml:"delivery_latency_fail_ms"`
 }
 
 // timingsConfig overrides single windows. Scale shrinks all of them, for
@@ -243,6 +251,10 @@ func (a *app) readSecret(env, file string) (secret.Secret, error) {
 func (t thresholdsConfig) apply(to *runbooks.Thresholds) {
 	for _, f := range []struct{ from, to *float64 }{
 		{t.SuccessRateWarn, &to.SuccessRateWarn}, {t.SuccessRateFail, &to.SuccessRateFail},
+		{t.RTTDirectWarn, &to.RTTDirectWarn}, {t.RTTDirectFail, &to.RTTDirectFail},
+		{t.RTTRelayWarn, &to.RTTRelayWarn}, {t.RTTRelayFail, &to.RTTRelayFail},
+		{t.MessageLossWarn, &to.MessageLossWarn}, {t.MessageLossFail, &to.MessageLossFail},
+		{t.DeliveryLatencyWarn, &to.DeliveryLatencyWarn}, {t.DeliveryLatencyFail, &to.DeliveryLatencyFail},
 	} {
 		if f.from != nil {
 			*f.to = *f.from

@@ -11,7 +11,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// session on a terminal: what it shows, and what is typed.
+// terminalSession is a command on a terminal: what it shows, and what is typed.
 type terminalSession struct {
 	*process
 	tty *os.File
@@ -57,12 +57,11 @@ func (s *terminalSession) ends(t *testing.T, code int) string {
 	return s.stdout.String()
 }
 
-// A person is asked before anything changes, sees a wait as one changing line,
-// and can stop at any time.
-func TestRecoverOnATerminal(t *testing.T) {
-	t.Parallel()
+// terminalLab is a lab with a dead TURN server, and the environment to use it.
+func terminalLab(t *testing.T) (*labProcess, []string) {
+	t.Helper()
 	dir := t.TempDir()
-	var env []string
+	env := []string{"PATH=" + os.Getenv("PATH")}
 	for key, value := range testEnv(dir) {
 		env = append(env, key+"="+value)
 	}
@@ -77,6 +76,14 @@ func TestRecoverOnATerminal(t *testing.T) {
 	})
 	env = append(env, "MESHCTL_CONFIG="+l.Config)
 	onTerminal(t, env, "lab", "fault", "turn-killed").ends(t, exitOK)
+	return l, env
+}
+
+// A person is asked before anything changes, sees a wait as one changing line,
+// and can stop at any time.
+func TestRecoverOnATerminal(t *testing.T) {
+	t.Parallel()
+	l, env := terminalLab(t)
 	before, err := os.ReadFile(l.envFile())
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
 	"github.com/infrafabric/meshctl/runbooks/drill"
+	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,6 +53,40 @@ func TestLeftFaultFails(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "lab", "witness.jsonl")); err != nil {
 		t.Error(err)
+	}
+}
+
+// The whole drill: fault, recovery by the agents, recovery by hand, validation
+// of all phases and the evidence.
+func TestDrillA(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	t.Parallel()
+	report, err := drill.RunA(t.Context(), drill.Options{Agents: 3, Stamp: witnessclient.Stamp{Operator: "ann@bastion"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A busy machine is slow to deliver, which warns and is no fault of the drill.
+	for _, c := range report.Validation.Checks {
+		if c.Verdict != probes.Pass && c.ID != "delivery" && c.ID != "latency" {
+			t.Errorf("check %+v", c)
+		}
+	}
+	if !report.Automatic.Met || !report.Manual.Met || *report.Automatic.RecoveredMS <= 0 || *report.Manual.RecoveredMS <= *report.Automatic.RecoveredMS {
+		t.Errorf("automatic %+v, manual %+v", report.Automatic, report.Manual)
+	}
+	if report.Recovery.Outcome != runbooks.Done || report.Run == nil || *report.FailoverID != *report.Run || len(report.Pairs) != 6 {
+		t.Errorf("recovery %+v, pairs %v", report.Recovery, report.Pairs)
+	}
+	if a := report.Audit; a.Chain != witnessclient.ChainOK || a.Delivered != a.Events || a.Events == 0 {
+		t.Errorf("audit %+v", a)
+	}
+	if d := report.Delivery; d.Sent == 0 || d.Received == 0 || d.Corrupt != 0 {
+		t.Errorf("delivery %+v", d)
+	}
+	if report.Verdict != report.Validation.Verdict {
+		t.Errorf("verdict %s (%s), and the validation says %s", report.Verdict, report.Reason, report.Validation.Verdict)
 	}
 }
 

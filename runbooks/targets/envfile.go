@@ -66,7 +66,8 @@ func (f EnvFile) Hash() string {
 }
 
 // Value is what a shell that sources the file would set KEY to: the last
-// assignment wins. ok is false when there is none.
+// assignment wins. One that only a shell could read is given as it stands, so
+// that it is not taken for what it begins with. ok is false when there is none.
 func (f EnvFile) Value(key string) (value string, ok bool) {
 	for _, a := range f.assignments(key) {
 		value, ok = string(f.data[a.start:a.end]), true
