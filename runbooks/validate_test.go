@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,9 +161,9 @@ func TestValidateSeedOnlyMesh(t *testing.T) {
 	expect(t, mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")}), Done)
 	mustBeSteady(t, l)
 	v = mustValidate(t, e, ValidateRequest{Phase: PhaseAll})
-	for id, now := range map[string]probes.Verdict{"audit": probes.Pass, "turn.configuration": probes.Pass, "turn.unused": probes.Pass, "turn.replacement": probes.Pass} {
-		want[id] = now
-	}
+	maps.Copy(want, map[string]probes.Verdict{
+		"audit": probes.Pass, "turn.configuration": probes.Pass, "turn.unused": probes.Pass, "turn.replacement": probes.Pass,
+	})
 	if diff := cmp.Diff(want, verdicts(v)); diff != "" || v.Verdict != probes.Unknown {
 		t.Errorf("after the recovery: verdict %s\n%s", v.Verdict, diff)
 	}
