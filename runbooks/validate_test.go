@@ -87,17 +87,8 @@ func TestValidateFaults(t *testing.T) {
 				eventually(t, "the links of the agent that is gone", func() bool { return !connectedTo(l, tt.target) })
 			}
 			v := mustValidate(t, e, ValidateRequest{Phase: PhaseImmediate})
-			got := verdicts(v)
-			for _, id := range tt.fails {
-				if got[id] != probes.Fail {
-					t.Errorf("%s: %s, want fail", id, got[id])
-				}
-			}
-			for _, id := range tt.unknown {
-				if got[id] != probes.Unknown {
-					t.Errorf("%s: %s, want unknown", id, got[id])
-				}
-			}
+			wantVerdict(t, v, probes.Fail, tt.fails)
+			wantVerdict(t, v, probes.Unknown, tt.unknown)
 			if v.Verdict != tt.want || v.FailoverID != result.FailoverID {
 				t.Errorf("verdict %s, want %s: %+v", v.Verdict, tt.want, v.Checks)
 			}
@@ -121,6 +112,16 @@ func TestValidateFaults(t *testing.T) {
 			t.Errorf("delivery: %s", got["delivery"])
 		}
 	})
+}
+
+func wantVerdict(t *testing.T, v Validation, want probes.Verdict, checks []string) {
+	t.Helper()
+	got := verdicts(v)
+	for _, id := range checks {
+		if got[id] != want {
+			t.Errorf("%s: %s, want %s", id, got[id], want)
+		}
+	}
 }
 
 func reload(t *testing.T, m *Mesh, servers ...string) {
