@@ -73,6 +73,8 @@ func (w *Watch) judge(samples []Sample) Sample {
 		return Sample{probes.Unknown, "too little data: " + counted}
 	case worst.Verdict == probes.Warn:
 		return Sample{probes.Warn, fmt.Sprintf("%s (%s)", worst.Summary, counted)}
+	case failed > 0: // it recovered, and was not well all the time
+		return Sample{probes.Warn, fmt.Sprintf("%s (%s)", samples[len(samples)-1].Summary, counted)}
 	}
 	return Sample{probes.Pass, fmt.Sprintf("%s (%s)", samples[len(samples)-1].Summary, counted)}
 }

@@ -29,7 +29,7 @@ func TestJudgeWindow(t *testing.T) {
 		summary       string
 	}{
 		{"all pass", "pppppp", probes.Pass, "sample 6 (6 samples, 0 failed, 0 without data)"},
-		{"fails at first and recovers", "ffffppp", probes.Pass, "7 samples, 4 failed"},
+		{"fails at first and recovers", "ffffppp", probes.Warn, "7 samples, 4 failed"},
 		{"passes at first and fails", "ppppppf", probes.Fail, "sample 7"},
 		{"fails within the last three", "pppppfpp", probes.Fail, "sample 6"},
 		{"warns at the end", "pppppw", probes.Warn, "sample 6"},
