@@ -95,7 +95,7 @@ func (s *script) check(ts *testscript.TestScript, args []string, code int, stdou
 			ts.Fatalf("a secret was shown")
 		}
 	}
-	if args[0] != "meshctl" || !wantsJSON(args) || code < 0 {
+	if args[0] != "meshctl" || wantedOutput(args) != "json" || code < 0 {
 		return
 	}
 	doc := gjson.Parse(stdout)

@@ -41,6 +41,7 @@ Exit status: 0 recovered and proved, 3 not recovered, 4 could not be determined.
 	flags.IntVar(&o.agents, "agents", 4, "`NUMBER` of agents, 2 to 16")
 	flags.StringVar(&o.turn, "turn", "pion", "`BACKEND` of the TURN servers: pion, or coturn (Debian's, from PATH)")
 	flags.StringVar(&o.dir, "dir", "", "keep journals and logs in this `DIR`")
+	offer(cmd, "junit")
 	flags.BoolVar(&o.leaveFault, "leave-fault", false, "skip the recovery; the drill must then fail")
 	_ = cmd.RegisterFlagCompletionFunc("turn", cobra.FixedCompletions([]string{"pion", "coturn"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -64,7 +65,9 @@ func (a *app) runDrill(ctx context.Context, scenario string, o drillOptions) err
 	if err != nil {
 		return err
 	}
-	if err := a.show(report, func(p *page) { p.drill(report) }); err != nil {
+	if err := a.showResults(results{
+		doc: report, text: func(p *page) { p.drill(report) }, suite: func() suite { return drillSuite(report) },
+	}); err != nil {
 		return err
 	}
 	code := verdictCode(report.Verdict, "unknown")
@@ -72,6 +75,22 @@ func (a *app) runDrill(ctx context.Context, scenario string, o drillOptions) err
 		code = auditCode(report.Audit)
 	}
 	return withCode(code)
+}
+
+// drillSuite is a drill for CI: the drill itself, the steps of its recovery and
+// the checks of its validation.
+func drillSuite(r drill.Report) suite {
+	s := suite{name: "meshctl drill " + r.Scenario}
+	s.cases = append(s.cases, testCase{class: r.Scenario, name: "drill", verdict: r.Verdict, summary: r.Reason})
+	if r.Recovery != nil {
+		for _, step := range r.Recovery.Steps {
+			s.cases = append(s.cases, testCase{class: r.Scenario + ".recovery", name: step.ID, verdict: step.Verdict, summary: step.Summary})
+		}
+	}
+	if r.Validation != nil {
+		s.cases = append(s.cases, validationSuite(*r.Validation).cases...)
+	}
+	return s
 }
 
 // checkLab checks the flags that drill and lab share.

@@ -29,26 +29,12 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.prepared {
 		// No command has begun: the command line itself was refused.
-		err, a.command = usageError("%w", err), commandName(cmd)
-		if wantsJSON(args) {
-			a.output = "json"
+		err = usageError("%w", err)
+		if a.command == "" {
+			a.command, a.output, a.outfile = commandName(cmd), wantedOutput(args), ""
 		}
 	}
 	return a.exit(err)
-}
-
-// wantsJSON looks for --output in a command line that was not parsed to its
-// end: who reads JSON gets a document all the same.
-func wantsJSON(args []string) bool {
-	for i, arg := range args {
-		switch arg {
-		case "-ojson", "-o=json", "--output=json":
-			return true
-		case "-o", "--output":
-			return i+1 < len(args) && args[i+1] == "json"
-		}
-	}
-	return false
 }
 
 // interruptible gives a context that the first interrupt ends. The second one

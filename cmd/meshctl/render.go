@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,37 +16,17 @@ import (
 // meaning; fields may be added without.
 const schemaVersion = 1
 
-// show writes a result once, as text or as one JSON document. The document
-// gets the schema version and the command.
-func (a *app) show(doc any, text func(*page)) error {
-	if a.output == "text" {
-		p := a.page(a.out)
-		text(p)
-		return p.flush()
-	}
-	fields, err := json.Marshal(doc)
-	if err != nil {
-		return fmt.Errorf("write result: %w", err)
-	}
-	head, err := json.Marshal(map[string]any{"schema_version": schemaVersion, "command": a.command})
-	if err != nil {
-		return fmt.Errorf("write result: %w", err)
-	}
-	joined := string(head[:len(head)-1])
-	if len(fields) > 2 {
-		joined += "," + string(fields[1:])
-	} else {
-		joined += "}"
-	}
-	_, err = fmt.Fprintln(a.out, joined)
-	return err
-}
-
-// showError writes an error and its hints, and in JSON a document too: the
-// reader of a JSON stream gets exactly one, always.
+// showError writes an error and its hints, and a document too where the output
+// is for machines: its reader gets exactly one, always.
 func (a *app) showError(err error, code int, hints []string) {
-	if a.output == "json" {
-		_ = a.show(map[string]any{"error": err.Error(), "hints": append([]string{}, hints...), "exit_code": code}, nil)
+	if a.output != "text" {
+		doc := map[string]any{"error": err.Error(), "hints": append([]string{}, hints...), "exit_code": code}
+		broken := testCase{class: "meshctl", name: a.command, verdict: probes.Unknown, summary: err.Error(), hint: strings.Join(hints, "\n")}
+		_ = a.showResults(results{
+			doc: doc, lines: []any{doc}, code: code, // the error below is the more important one
+			suite: func() suite { return suite{name: "meshctl " + a.command, cases: []testCase{broken}} },
+			prom:  func() []family { return nil },
+		})
 	}
 	p := a.page(a.err)
 	p.line("%s %s", p.bad("error:"), err)

@@ -21,8 +21,10 @@ type app struct {
 
 	configPath string
 	output     string
+	outfile    string
 	timeout    time.Duration
 	quiet      bool
+	verbose    bool
 	color      string
 	operator   string
 	command    string // for the document that reports an error
@@ -46,9 +48,11 @@ server under traffic, recovers it and shows the proof.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configPath, "config", "", "configuration `FILE` (default $MESHCTL_CONFIG, ./meshctl.yaml, $XDG_CONFIG_HOME/meshctl/config.yaml)")
-	flags.StringVarP(&a.output, "output", "o", "text", "output `FORMAT`: text or json")
+	flags.StringVarP(&a.output, "output", "o", "text", "output `FORMAT`: text or json; for some commands also jsonl, junit or prom")
+	flags.StringVar(&a.outfile, "outfile", "", "write the result to this `FILE`, whole or not at all")
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the whole command after this `TIME` (0: no limit)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress on standard error")
+	flags.BoolVar(&a.verbose, "verbose", false, "show every detail that is known")
 	flags.StringVar(&a.color, "color", "auto", "`WHEN` to colour: auto, always or never")
 	flags.StringVar(&a.operator, "operator", "", "`NAME` for the audit log (default $MESHCTL_OPERATOR, $SUDO_USER, login name)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
@@ -72,8 +76,11 @@ server under traffic, recovers it and shows the proof.`,
 // prepare checks the shared flags before any command runs.
 func (a *app) prepare(cmd *cobra.Command) error {
 	a.command = commandName(cmd)
-	if a.output != "text" && a.output != "json" {
-		return usageError("--output %s: not text or json", a.output)
+	if err := a.checkOutput(cmd); err != nil {
+		return err
+	}
+	if err := a.checkOutfile(); err != nil {
+		return err
 	}
 	if a.color != "auto" && a.color != "always" && a.color != "never" {
 		return usageError("--color %s: not auto, always or never", a.color)
@@ -130,6 +137,8 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 
 // completeFlags offers the values of the shared flags.
 func completeFlags(root *cobra.Command) {
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return formatsOf(cmd), cobra.ShellCompDirectiveNoFileComp
+	})
 	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/infrafabric/meshctl/probes"
@@ -33,7 +35,8 @@ but the audit events are not delivered yet.`,
 	flags.StringVar(&o.request.FailoverID, "failover-id", "", "`ID` of the failover (default: the last finished recovery of the scenario)")
 	flags.StringVar(&o.request.Phase, "phase", runbooks.PhaseAll, "`PHASE` to ask: immediate, short, stability or all")
 	flags.BoolVar(&o.request.NoWait, "no-wait", false, "answer unknown for a phase whose time has not come")
-	flags.StringVar(&o.failOn, "fail-on", "unknown", "worst `VERDICT` that is not healthy: warn, unknown or fail")
+	failOnFlag(cmd, &o.failOn)
+	offer(cmd, "junit")
 	_ = cmd.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions([]string{"A"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"immediate", "short", "stability", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("failover-id", a.completeRuns)
@@ -44,8 +47,8 @@ func (a *app) runValidate(cmd *cobra.Command, o validateOptions) error {
 	if o.request.Scenario == "" {
 		return usageError("validate: --scenario is required")
 	}
-	if o.failOn != "warn" && o.failOn != "unknown" && o.failOn != "fail" {
-		return usageError("--fail-on %s: not warn, unknown or fail", o.failOn)
+	if err := checkFailOn(o.failOn); err != nil {
+		return err
 	}
 	s, err := a.open()
 	if err != nil {
@@ -57,10 +60,27 @@ func (a *app) runValidate(cmd *cobra.Command, o validateOptions) error {
 		return err
 	}
 	s.notes.close()
-	if err := a.show(v, func(p *page) { p.validation(v) }); err != nil {
+	if err := a.showResults(results{
+		doc: v, text: func(p *page) { p.validation(v) }, suite: func() suite { return validationSuite(v) },
+	}); err != nil {
 		return err
 	}
 	return withCode(validationCode(cmd.Context(), v, o.failOn))
+}
+
+// validationSuite is a validation for CI: one case a check.
+func validationSuite(v runbooks.Validation) suite {
+	s := suite{name: "meshctl validate " + v.Scenario}
+	for _, c := range v.Checks {
+		s.cases = append(s.cases, testCase{class: v.Scenario + "." + c.Phase, name: c.ID, verdict: c.Verdict, summary: c.Summary, hint: c.Hint})
+	}
+	if v.Audit.Delivered < v.Audit.Events {
+		s.cases = append(s.cases, testCase{
+			class: v.Scenario + ".audit", name: "delivery", verdict: probes.Unknown, hint: "meshctl witness flush",
+			summary: fmt.Sprintf("%d of %d audit events are not delivered: %s", v.Audit.Events-v.Audit.Delivered, v.Audit.Events, v.Audit.Problem),
+		})
+	}
+	return s
 }
 
 // validation shows one line a check, the verdict last.

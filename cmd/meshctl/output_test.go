@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// hostile is text that a server may send.
+const hostile = "a<b>&\"'\x00\x1b[31m\xff]]>\n\u202e\uFFFE"
+
+func TestJUnitIsWellFormedWhateverTheTextHolds(t *testing.T) {
+	var b bytes.Buffer
+	s := suite{name: hostile}
+	for _, v := range []probes.Verdict{probes.Pass, probes.Warn, probes.Fail, probes.Unknown, probes.Skip, "other"} {
+		s.cases = append(s.cases, testCase{class: hostile, name: string(v), verdict: v, summary: hostile, hint: hostile})
+	}
+	if err := writeJUnit(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	decoder := xml.NewDecoder(&b)
+	count := map[string]int{}
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			count[start.Name.Local]++
+		}
+	}
+	for name, want := range map[string]int{"testcase": 6, "failure": 1, "error": 2, "skipped": 1} {
+		if count[name] != want {
+			t.Errorf("%d elements %s, want %d", count[name], name, want)
+		}
+	}
+}
+
+func TestPromIsReadBack(t *testing.T) {
+	var b bytes.Buffer
+	err := writeProm(&b, []family{
+		{"meshctl_probe_success", "Help with \\ and\nline.", []sample{{1, []string{"target", hostile}}, {0, []string{"target", "turn:a"}}}},
+		{"meshctl_empty", "No sample.", nil},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) != 1 || len(families["meshctl_probe_success"].GetMetric()) != 2 {
+		t.Errorf("got %v", families)
+	}
+}
+
+func TestWantedOutput(t *testing.T) {
+	for line, want := range map[string]string{
+		"": "text", "probe -o json": "json", "probe -ojunit x": "junit", "--output=prom": "prom", "--output jsonl": "jsonl",
+		"-o": "text", "-o xml": "text", "--output": "text", "-o json -o=text": "text",
+	} {
+		if got := wantedOutput(strings.Fields(line)); got != want {
+			t.Errorf("%q: %s, want %s", line, got, want)
+		}
+	}
+}
+
+// An outfile is replaced as a whole, keeps its mode, and is never a device.
+func TestOutfile(t *testing.T) {
+	dir := t.TempDir()
+	kept, link := filepath.Join(dir, "kept"), filepath.Join(dir, "link")
+	if err := os.WriteFile(kept, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("kept", link); err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut bytes.Buffer
+	if code := run([]string{"version", "--outfile", link}, nil, &out, &errOut); code != 0 || out.Len() > 0 {
+		t.Fatalf("exit code %d, output %s%s", code, out.String(), errOut.String())
+	}
+	data, err := os.ReadFile(kept)
+	info, _ := os.Lstat(link)
+	mode, _ := os.Stat(kept)
+	if err != nil || !strings.HasPrefix(string(data), "meshctl ") || info.Mode()&os.ModeSymlink == 0 || mode.Mode().Perm() != 0o640 {
+		t.Errorf("%q, link %s, mode %s, %v", data, info.Mode(), mode.Mode(), err)
+	}
+	for _, path := range []string{dir, "/dev/null", filepath.Join(dir, "none", "file"), filepath.Join(kept, "file")} {
+		out.Reset()
+		if code := run([]string{"version", "-o", "json", "--outfile", path}, nil, &out, io.Discard); code != exitUsage || !strings.Contains(out.String(), `"error"`) {
+			t.Errorf("%s: exit code %d, %s", path, code, out.String())
+		}
+	}
+}
