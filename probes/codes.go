@@ -42,6 +42,18 @@ const (
 	CodeSTUNInterrupted = "stun.interrupted"
 	CodeSTUNUnsupported = "stun.transport.unsupported"
 
+	CodeCertMissing     = "tls.noCertificate"
+	CodeCertExpired     = "tls.expired"
+	CodeCertNotYetValid = "tls.notYetValid"
+	CodeCertUrgent      = "tls.expiring.urgent"
+	CodeCertExpiring    = "tls.expiring"
+	CodeCertName        = "tls.name"
+	CodeCertChain       = "tls.chain"
+	CodeCertSelfSigned  = "tls.selfSigned"
+	CodeCertUntrusted   = "tls.untrusted"
+	CodeCertWeak        = "tls.weak"
+	CodeCertUnfit       = "tls.unfit"
+
 	CodeDNSFailed  = "dns.failed"
 	CodeLocalFault = "probe.local"
 )
@@ -136,6 +148,29 @@ var meanings = []Meaning{
 		"look up the STUN error code and read the server's log"},
 	{CodeSTUNInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 	{CodeSTUNUnsupported, Unknown, "the target was not probed", "probe stun: over udp"},
+
+	{CodeCertMissing, Fail, "the server presents no certificate",
+		"configure a certificate and its key, and reload the server"},
+	{CodeCertExpired, Fail, "the certificate has expired",
+		"renew it, then make the server load it: nginx -s reload; kill -USR2 for coturn"},
+	{CodeCertNotYetValid, Fail, "the certificate is not valid yet",
+		"compare the clocks of this host, the server and the certificate authority"},
+	{CodeCertUrgent, Fail, "the certificate expires within a sixth of its life or a day",
+		"renew it now and find out why it was not renewed; then make the server load it"},
+	{CodeCertExpiring, Warn, "the certificate expires within a third of its life or a week",
+		"look whether its renewal runs, and whether the server loads the new one"},
+	{CodeCertName, Fail, "the certificate is for another name",
+		"issue it with this name, or IP address, as subject alternative name"},
+	{CodeCertChain, Fail, "the server does not send its whole chain",
+		"serve the full chain (fullchain.pem), not the certificate alone; a private root belongs into ca_file"},
+	{CodeCertSelfSigned, Fail, "the certificate is self-signed and not trusted",
+		"use a certificate of an authority that clients trust; browsers refuse this one"},
+	{CodeCertUntrusted, Fail, "the certificate comes from an authority that is not trusted",
+		"name the root of a private authority in ca_file; clients must have it too"},
+	{CodeCertWeak, Fail, "a key or signature in the chain is too weak",
+		"issue it again with ECDSA P-256 or RSA 2048 and SHA-256"},
+	{CodeCertUnfit, Fail, "the certificate is not fit for a server",
+		"it needs the extended key usage serverAuth, and a chain of certificate authorities above it"},
 
 	{CodeDNSFailed, Fail, "the server's name does not resolve",
 		"check the spelling, the DNS record and this host's resolver"},
