@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,7 @@ func newLabCmd(a *app) *cobra.Command {
 type labOptions struct {
 	agents            int
 	turn, dir         string
+	registry, metrics string
 	seedOnly, noDedup bool
 	scale             float64
 	faults            []string
@@ -36,7 +39,7 @@ func newLabUpCmd(a *app) *cobra.Command {
 	var o labOptions
 	cmd := &cobra.Command{
 		Use: "up", Short: "Run a mesh on loopback in the foreground until interrupted",
-		Long: `up starts TURN servers, a signaling server, a controller, a witness and agents with
+		Long: `up starts TURN servers, signaling servers, a controller, a witness and agents with
 steady traffic, all on 127.0.0.1, and writes a configuration, so that every command
 works on the lab exactly as on a real mesh.
 
@@ -48,12 +51,16 @@ Faults (also while it runs, with "meshctl lab fault"):
 	flags := cmd.Flags()
 	flags.IntVar(&o.agents, "agents", 4, "`NUMBER` of agents, 0 to 16")
 	flags.StringVar(&o.turn, "turn", "pion", "`BACKEND` of the TURN servers: pion, or coturn (Debian's, from PATH)")
+	flags.StringVar(&o.registry, "registry", "shared", "`KIND` of registry of the three signaling servers: shared, or separate for each")
+	flags.StringVar(&o.metrics, "metrics", "none", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)")
 	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
 	flags.BoolVar(&o.seedOnly, "seed-only", false, "a bare mesh: /stats with states only, no optional endpoints")
 	flags.BoolVar(&o.noDedup, "no-dedup", false, "a witness that takes the same event twice")
 	flags.Float64Var(&o.scale, "scale", 1, "`FACTOR` for all windows in the written configuration, such as 0.02")
 	flags.StringArrayVar(&o.faults, "fault", nil, "start with this `FAULT[:TARGET]`; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("turn", cobra.FixedCompletions([]string{"pion", "coturn"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("registry", cobra.FixedCompletions([]string{"shared", "separate"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("metrics", cobra.FixedCompletions([]string{"none", "prometheus"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("fault", completeFaults)
 	return cmd
 }
@@ -61,7 +68,7 @@ Faults (also while it runs, with "meshctl lab fault"):
 func faultTable() string {
 	var b strings.Builder
 	for _, f := range lab.Faults() {
-		fmt.Fprintf(&b, "  %-24s %s\n", f.Name, f.Summary)
+		fmt.Fprintf(&b, "  %-27s %s\n", f.Name, f.Summary)
 	}
 	return b.String()
 }
@@ -79,8 +86,9 @@ type labDoc struct {
 	Dir        string   `json:"dir"`
 	Config     string   `json:"config"`
 	Controller string   `json:"controller"`
-	Signaling  string   `json:"signaling"`
+	Signaling  []string `json:"signaling"`
 	Witness    string   `json:"witness"`
+	Prometheus string   `json:"prometheus,omitempty"`
 	Control    string   `json:"control"`
 	TURN       []string `json:"turn"`
 	Spare      string   `json:"spare"`
@@ -103,8 +111,20 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 			return usageError("--dir %s: %w", o.dir, err)
 		}
 	}
+	if err := oneOf("--registry", o.registry, "shared", "separate"); err != nil {
+		return err
+	}
+	if err := oneOf("--metrics", o.metrics, "none", "prometheus"); err != nil {
+		return err
+	}
+	if o.metrics == "prometheus" {
+		if _, err := exec.LookPath("prometheus"); err != nil {
+			return usageError("--metrics prometheus: no prometheus in PATH; install it, or leave the flag out")
+		}
+	}
 	l, err := lab.Start(ctx, lab.Options{
-		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, SeedOnly: o.seedOnly, NoDedup: o.noDedup, Check: turnCheck,
+		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, Registry: o.registry, Metrics: o.metrics,
+		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Check: turnCheck,
 	})
 	if err != nil {
 		return err
@@ -114,6 +134,13 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 		err = closeErr
 	}
 	return err
+}
+
+func oneOf(flag, value string, of ...string) error {
+	if slices.Contains(of, value) {
+		return nil
+	}
+	return usageError("%s %s: not %s", flag, value, strings.Join(of, " or "))
 }
 
 func (a *app) serveLab(ctx context.Context, l *lab.Lab, o labOptions) error {
@@ -198,10 +225,12 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 	}
 	file := labFile{
 		Mesh: "lab", StateDir: filepath.Join(l.Dir, "state"),
-		Signaling:  []labSignaling{{"signaling-1", l.SignalingURL, l.SignalingHTTPURL}},
 		Controller: labEndpoint{l.ControllerURL, adminKey}, Witness: labEndpoint{l.WitnessURL, witnessKey},
 		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: true, Loopback: true},
 		Timings: labTimings{scale}, Lab: labConfig{l.ControlURL},
+	}
+	for _, s := range l.Signaling {
+		file.Signaling = append(file.Signaling, labSignaling{s.Name, s.URL, s.HTTPURL})
 	}
 	data, err := yaml.Marshal(file)
 	if err != nil {
@@ -209,7 +238,10 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 	}
 	doc := labDoc{
 		Dir: l.Dir, Config: filepath.Join(l.Dir, "meshctl.yaml"), Controller: l.ControllerURL,
-		Signaling: l.SignalingURL, Witness: l.WitnessURL, Control: l.ControlURL, Agents: l.Agents,
+		Witness: l.WitnessURL, Prometheus: l.PrometheusURL, Control: l.ControlURL, Agents: l.Agents,
+	}
+	for _, s := range l.Signaling {
+		doc.Signaling = append(doc.Signaling, s.URL)
 	}
 	for _, s := range l.TURN {
 		if s.InRotation {

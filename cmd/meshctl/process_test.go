@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,15 +50,19 @@ type process struct {
 func startProcess(env []string, dir string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = env, dir, &p.stdout, &p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to see what it leaves behind
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
+	p.cmd.SysProcAttr = ownGroup() // to see what it leaves behind
+	started := make(chan error, 1)
 	go func() {
-		_ = p.cmd.Wait() // the state has the exit code
-		close(p.done)
+		defer close(p.done)
+		runtime.LockOSThread() // Linux ends the process with the thread that started it
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // the state has the exit code
+		}
 	}()
-	return p, nil
+	return p, <-started
 }
 
 func (p *process) exited() bool {

@@ -45,6 +45,7 @@ func (l *Lab) controlHandler() http.Handler {
 	mux.HandleFunc("GET /lab/state", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, l.State())
 	})
+	mux.HandleFunc("GET /metrics", l.metrics.serve)
 	mux.HandleFunc("GET /lab/faults", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"faults": Faults(), "active": l.Active()})
 	})

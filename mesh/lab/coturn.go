@@ -8,9 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -20,20 +18,22 @@ import (
 
 const (
 	coturnReady = 10 * time.Second // until it answers
-	coturnEnd   = 5 * time.Second  // until a killed process is gone
 	coturnReply = 2 * time.Second  // of its command line
 	relayPorts  = 1000             // for each server
 )
 
 // coturnRelay is Debian's turnserver as a child process.
 type coturnRelay struct {
-	dir      string
-	addr     *net.UDPAddr
-	admin    string // host:port of its command line
-	adminKey secret.Secret
+	dir       string
+	addr      *net.UDPAddr
+	admin     string // host:port of its command line
+	adminKey  secret.Secret
+	login     credentials
+	firstPort int // of the relay range
 
-	child *child   // nil while it is killed
-	held  net.Conn // keeps the port of a killed server
+	child *child    // nil while it is killed
+	held  net.Conn  // keeps the port of a killed server
+	using io.Closer // what a fault has taken from the server; nil = nothing
 }
 
 // newCoturnRelay starts a server that relays on the ports from firstPort on,
@@ -42,14 +42,66 @@ func newCoturnRelay(ctx context.Context, dir string, c credentials, firstPort in
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	r := &coturnRelay{dir: dir, adminKey: newKey()}
+	r := &coturnRelay{dir: dir, adminKey: newKey(), login: c, firstPort: firstPort}
 	if err := r.choosePorts(); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(r.file("turnserver.conf"), []byte(r.config(c, firstPort)), 0o600); err != nil {
+	if err := r.configure(""); err != nil {
 		return nil, err
 	}
 	return r, r.revive(ctx)
+}
+
+// set breaks the server or makes it whole again.
+func (r *coturnRelay) set(ctx context.Context, fault string, on bool) error {
+	switch fault {
+	case faultKilled:
+		if on {
+			return r.kill()
+		}
+		return r.revive(ctx)
+	case faultSilent:
+		return r.silence(ctx, on)
+	case faultRefuses:
+		return r.refuse(ctx, on)
+	case faultRangeClosed:
+		return errors.New("coturn needs a firewall for that, which a lab without privileges cannot have: use --turn pion")
+	}
+	if !on {
+		return r.restart(ctx, "")
+	}
+	if err := r.restart(ctx, fault); err != nil {
+		return errors.Join(err, r.restart(ctx, ""))
+	}
+	return nil
+}
+
+// restart gives the server another configuration, which costs it the
+// allocations.
+func (r *coturnRelay) restart(ctx context.Context, fault string) error {
+	if err := r.kill(); err != nil {
+		return err
+	}
+	if r.using != nil {
+		_ = r.using.Close()
+		r.using = nil
+	}
+	if err := r.configure(fault); err != nil {
+		return err
+	}
+	if fault == faultPorts { // the whole range is one port, and that is ours
+		taken, err := net.ListenUDP("udp4", &net.UDPAddr{IP: r.addr.IP, Port: r.firstPort})
+		if err != nil {
+			return err
+		}
+		r.using = taken
+	}
+	if err := r.revive(ctx); err != nil || fault != faultQuota {
+		return err
+	}
+	var err error
+	r.using, err = useUpQuota(ctx, r.address(), r.login)
+	return err
 }
 
 // choosePorts asks the kernel for free ports; coturn cannot do that itself.
@@ -69,18 +121,32 @@ func (r *coturnRelay) choosePorts() error {
 
 func (r *coturnRelay) file(name string) string { return filepath.Join(r.dir, name) }
 
-// config holds the passwords: on the command line everybody could read them.
-func (r *coturnRelay) config(c credentials, firstPort int) string {
+// configure writes the configuration of a server that works, or has a fault.
+// It holds the passwords: on the command line everybody could read them.
+func (r *coturnRelay) configure(fault string) error {
 	_, adminPort, _ := strings.Cut(r.admin, ":")
+	password, lastPort := r.login.password, r.firstPort+relayPorts-1
+	switch fault {
+	case faultSecret:
+		password = newKey()
+	case faultPorts:
+		lastPort = r.firstPort
+	}
 	lines := []string{
 		"listening-ip=127.0.0.1", fmt.Sprintf("listening-port=%d", r.addr.Port), "relay-ip=127.0.0.1",
-		fmt.Sprintf("min-port=%d", firstPort), fmt.Sprintf("max-port=%d", firstPort+relayPorts-1),
-		"realm=" + realm, "lt-cred-mech", "user=" + c.username + ":" + c.password.Reveal(),
+		fmt.Sprintf("min-port=%d", r.firstPort), fmt.Sprintf("max-port=%d", lastPort),
+		"realm=" + realm, "lt-cred-mech", "user=" + r.login.username + ":" + password.Reveal(),
 		"allow-loopback-peers", "no-multicast-peers", "no-rfc5780", "no-tcp", "no-tls", "no-dtls",
 		"cli-ip=127.0.0.1", "cli-port=" + adminPort, "cli-password=" + r.adminKey.Reveal(),
 		"userdb=" + r.file("turndb"), "pidfile=" + r.file("turnserver.pid"), "log-file=stdout",
 	}
-	return strings.Join(lines, "\n") + "\n"
+	switch fault {
+	case faultQuota:
+		lines = append(lines, "user-quota=1")
+	case faultExternal:
+		lines = append(lines, "external-ip="+wrongAddress+"/127.0.0.1")
+	}
+	return os.WriteFile(r.file("turnserver.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
 func (r *coturnRelay) address() string { return r.addr.String() }
@@ -95,23 +161,10 @@ func (r *coturnRelay) revive(ctx context.Context) error {
 		return err
 	}
 	r.child = c
-	err = r.answers(ctx)
-	if err == nil && c.ended() {
-		err = errors.New("turnserver ended")
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("%w; its last words: %q", err, r.lastWords()), r.close())
+	if err := r.answers(ctx); err != nil {
+		return errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(r.file("turnserver.log"))), r.close())
 	}
 	return nil
-}
-
-// lastWords is the end of the log.
-func (r *coturnRelay) lastWords() string {
-	log, err := os.ReadFile(r.file("turnserver.log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(log[max(0, len(log)-300):])
 }
 
 func (r *coturnRelay) kill() error {
@@ -135,7 +188,7 @@ func (r *coturnRelay) silence(ctx context.Context, on bool) error {
 	if err := r.child.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	err := poll(ctx, coturnEnd, func() error {
+	err := poll(ctx, childEnd, func() error {
 		if bindingAnswered(r.address(), 100*time.Millisecond) == nil {
 			return errors.New("turnserver answers, although it was stopped")
 		}
@@ -147,14 +200,9 @@ func (r *coturnRelay) silence(ctx context.Context, on bool) error {
 	return nil
 }
 
-// answers waits until the server answers Binding, or has ended.
+// answers waits until the server answers Binding.
 func (r *coturnRelay) answers(ctx context.Context) error {
-	return poll(ctx, coturnReady, func() error {
-		if r.child.ended() {
-			return nil // waiting is no use
-		}
-		return bindingAnswered(r.address(), 200*time.Millisecond)
-	})
+	return r.child.await(ctx, coturnReady, func() error { return bindingAnswered(r.address(), 200*time.Millisecond) })
 }
 
 // refuse switches off relaying for new allocations in the running server,
@@ -202,6 +250,10 @@ func (r *coturnRelay) command(ctx context.Context, command, want string) error {
 }
 
 func (r *coturnRelay) close() error {
+	if r.using != nil {
+		_ = r.using.Close()
+		r.using = nil
+	}
 	if r.held != nil {
 		_ = r.held.Close()
 		r.held = nil
@@ -212,60 +264,4 @@ func (r *coturnRelay) close() error {
 	c := r.child
 	r.child = nil
 	return c.kill()
-}
-
-// child is a process that does not outlive this one.
-type child struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-}
-
-// startChild writes the output of the program to a file. The goroutine keeps
-// its thread for as long as the child lives: Linux kills the child when the
-// thread that started it ends.
-func startChild(output, program string, args ...string) (*child, error) {
-	log, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{})}
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.SysProcAttr = diesWithParent()
-	started := make(chan error, 1)
-	go func() {
-		defer close(c.done)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := c.cmd.Start()
-		_ = log.Close() // the child has its own
-		started <- err
-		if err == nil {
-			_ = c.cmd.Wait() // how it ended is in its log
-		}
-	}()
-	return c, <-started
-}
-
-func (c *child) ended() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// kill works on a stopped process too.
-func (c *child) kill() error {
-	if err := c.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	timer := time.NewTimer(coturnEnd)
-	defer timer.Stop()
-	select {
-	case <-c.done:
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("process %d: not gone %s after SIGKILL", c.cmd.Process.Pid, coturnEnd)
-	}
 }

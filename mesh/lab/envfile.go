@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
@@ -31,7 +33,7 @@ SIGNALING_PORT=%s
 `, host, port, l.TURN[0].URI.Address())
 	fmt.Fprintf(&b, "STUN_SERVERS=\"%s\"\n", strings.Join(stun, ","))
 	fmt.Fprintf(&b, "TURN_SERVERS=\"%s\"   # first one is preferred\n", strings.Join(turn, ","))
-	fmt.Fprintf(&b, "TURN_USERNAME=%s\nTURN_PASSWORD='%s'\n", l.Username, l.Password.Reveal())
+	b.WriteString(credentialLines(l.Username, l.Password))
 	b.WriteString(`TURN_FALLBACK_TIMEOUT_MS=5000
 
 PRODUCTION_MODE=true
@@ -45,5 +47,39 @@ SRTP_KEY_ROTATION_INTERVAL_MS=86400000
 `)
 	fmt.Fprintf(&b, "IF_WITNESS_ENDPOINT=%s\nIF_WITNESS_API_KEY='%s'\n", l.WitnessURL, l.WitnessKey.Reveal())
 	b.WriteString("#ALERT_EMAIL=oncall@example.com\n#PAGERDUTY_INTEGRATION_KEY=\n")
+	return os.WriteFile(l.EnvFile, []byte(b.String()), 0o600)
+}
+
+func credentialLines(username string, password secret.Secret) string {
+	return fmt.Sprintf("TURN_USERNAME=%s\nTURN_PASSWORD='%s'\n", username, password.Reveal())
+}
+
+// expireCredentials writes credentials into the env file as a TURN REST
+// service made them, two hours ago for one hour.
+func (l *Lab) expireCredentials() error {
+	ended := time.Now().Add(-time.Hour).Unix()
+	return l.replaceCredentials(credentialLines(fmt.Sprintf("%d:%s", ended, l.Username), newKey()))
+}
+
+func (l *Lab) renewCredentials() error {
+	return l.replaceCredentials(credentialLines(l.Username, l.Password))
+}
+
+// replaceCredentials leaves the other lines as they are: somebody may have
+// edited them.
+func (l *Lab) replaceCredentials(lines string) error {
+	old, err := os.ReadFile(l.EnvFile)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(old)) {
+		switch {
+		case strings.HasPrefix(line, "TURN_USERNAME="):
+			b.WriteString(lines)
+		case !strings.HasPrefix(line, "TURN_PASSWORD="):
+			b.WriteString(line)
+		}
+	}
 	return os.WriteFile(l.EnvFile, []byte(b.String()), 0o600)
 }

@@ -32,26 +32,44 @@ type faultKind struct {
 const (
 	nameController = "controller"
 	nameWitness    = "witness"
-	nameSignaling  = "signaling-1"
+	nameEnvFile    = "env-file"
+	namePrometheus = "prometheus"
 )
 
 // faultKinds is the table of all faults. Injecting one that is there, or
 // healing one that is not, does nothing.
 func faultKinds() []faultKind {
 	return []faultKind{
-		turnFault("turn-killed", "the server is gone and its port closed; it comes back without its allocations"),
-		turnFault("turn-silent", "the port is open, nothing is answered or relayed"),
-		turnFault("turn-refuses-allocate", "Binding is answered and Allocate refused (486 by pion, 442 by coturn); existing allocations live on"),
+		turnFault(faultKilled, "the server is gone and its port closed; it comes back without its allocations"),
+		turnFault(faultSilent, "the port is open, nothing is answered or relayed"),
+		turnFault(faultRefuses, "Binding is answered and Allocate refused (486 by pion, 442 by coturn); existing allocations live on"),
+		turnFault(faultSecret, "the password is another one than its users have (coturn restarts)"),
+		turnFault(faultQuota, "the user has as many allocations as it may (486; coturn restarts)"),
+		turnFault(faultPorts, "no relay port is left (508; coturn restarts)"),
+		turnFault(faultRangeClosed, "a firewall lets in only answers: nothing unsolicited reaches an allocation (pion only)"),
+		turnFault(faultExternal, "allocations announce an address where nothing is (coturn restarts)"),
+		credentialsExpired(),
 		controllerFault("controller-lies", "admin calls are answered with 200 and not carried out"),
 		controllerFault("controller-html", "every call is answered with 200 and a page of HTML; none is carried out"),
 		controllerFault("controller-truncated", "calls work, but half of every reply is missing"),
 		controllerFault("controller-wrong-types", "calls work, but replies have numbers as strings and lists as objects"),
-		siteFault("controller-down", "connections are refused", nameController, func(l *Lab) *site { return l.controllerSite }),
+		siteFault("controller-down", "connections are refused", nameController, func(l *Lab, _ string) *site { return l.controllerSite }),
 		witnessDown(),
 		witnessFault("witness-401", "every call is answered with 401"),
 		witnessFault("witness-slow", "every call is answered after 10 s"),
 		witnessFault("witness-loses-reply", "the next event is stored and the connection closed without a reply; strikes once"),
-		siteFault("signaling-down", "connections are refused and all WebSockets closed", nameSignaling, func(l *Lab) *site { return l.signalingSite }),
+		siteFault("signaling-down", "connections are refused and all WebSockets closed", signalingName(0), func(l *Lab, target string) *site {
+			return l.signalingServer(target).site
+		}),
+		signalingFault(faultHangs, "connections are accepted and never answered, and all WebSockets closed"),
+		signalingFault(fault401, "new WebSockets are answered with 401; those that are open live on"),
+		{
+			FaultInfo{"prometheus-down", "the process is gone (only with --metrics prometheus)", namePrometheus},
+			func(_ context.Context, l *Lab, _ string) error { return l.prometheus.close() },
+			func(ctx context.Context, l *Lab, _ string) error {
+				return poll(ctx, portBack, func() error { return l.prometheus.up(ctx) })
+			},
+		},
 		{
 			FaultInfo{"agent-gone", "the agent has ended", agentID(1)},
 			func(_ context.Context, l *Lab, target string) error { return l.fleet.stop(target) },
@@ -86,18 +104,38 @@ func switchFault(name, summary, target string, of func(*Lab) *switches) faultKin
 	return faultKind{FaultInfo{name, summary, target}, set(true), set(false)}
 }
 
-func siteFault(name, summary, target string, of func(*Lab) *site) faultKind {
+func siteFault(name, summary, target string, of func(l *Lab, target string) *site) faultKind {
 	return faultKind{
 		FaultInfo{name, summary, target},
-		func(_ context.Context, l *Lab, _ string) error { return of(l).down() },
-		func(ctx context.Context, l *Lab, _ string) error { return of(l).up(ctx) },
+		func(_ context.Context, l *Lab, target string) error { return of(l, target).down() },
+		func(ctx context.Context, l *Lab, target string) error { return of(l, target).up(ctx) },
+	}
+}
+
+func signalingFault(name, summary string) faultKind {
+	set := func(on bool) change {
+		return func(_ context.Context, l *Lab, target string) error {
+			l.signalingServer(target).set(name, on)
+			return nil
+		}
+	}
+	return faultKind{FaultInfo{name, summary, signalingName(0)}, set(true), set(false)}
+}
+
+// credentialsExpired gives out credentials that ran out, as a TURN REST
+// service does whose clock is wrong. Agents that run keep theirs.
+func credentialsExpired() faultKind {
+	return faultKind{
+		FaultInfo{"turn-expired-credentials", "the env file has time-limited credentials that have expired", nameEnvFile},
+		func(_ context.Context, l *Lab, _ string) error { return l.expireCredentials() },
+		func(_ context.Context, l *Lab, _ string) error { return l.renewCredentials() },
 	}
 }
 
 // witnessDown also keeps out the events of the lab's own agents, which take
 // another way.
 func witnessDown() faultKind {
-	f := siteFault("witness-down", "connections are refused", nameWitness, func(l *Lab) *site { return l.witnessSite })
+	f := siteFault("witness-down", "connections are refused", nameWitness, func(l *Lab, _ string) *site { return l.witnessSite })
 	down, up := f.inject, f.heal
 	f.inject = func(ctx context.Context, l *Lab, target string) error {
 		l.witness.faults.set(f.Name, true)
@@ -188,20 +226,35 @@ func (l *Lab) kind(f *Fault) (faultKind, error) {
 	if f.Target == "" {
 		f.Target = kinds[i].DefaultTarget
 	}
-	targets := []string{kinds[i].DefaultTarget}
-	switch {
-	case strings.HasPrefix(f.Name, "turn-"):
-		targets = nil
-		for _, t := range l.TURN {
-			targets = append(targets, t.Name)
-		}
-	case f.Name == "agent-gone":
-		targets = l.Agents
-	}
+	targets := l.targets(kinds[i].FaultInfo)
 	if !slices.Contains(targets, f.Target) {
 		return faultKind{}, fmt.Errorf("no target %q, only %s", f.Target, strings.Join(targets, ", "))
 	}
 	return kinds[i], nil
+}
+
+// targets are all that the fault can strike.
+func (l *Lab) targets(f FaultInfo) []string {
+	targets := []string{}
+	switch f.DefaultTarget {
+	case turnName(0):
+		for _, t := range l.TURN {
+			targets = append(targets, t.Name)
+		}
+	case signalingName(0):
+		for _, s := range l.Signaling {
+			targets = append(targets, s.Name)
+		}
+	case agentID(1):
+		targets = l.Agents
+	case namePrometheus:
+		if l.prometheus != nil {
+			targets = append(targets, namePrometheus)
+		}
+	default:
+		targets = append(targets, f.DefaultTarget)
+	}
+	return targets
 }
 
 // Active lists the faults that are there now, in the order of their injection.

@@ -24,7 +24,7 @@ func TestFaultsAreDescribed(t *testing.T) {
 		}
 		seen[f.Name] = true
 	}
-	if len(seen) != 14 {
+	if len(seen) != 23 {
 		t.Errorf("%d faults", len(seen))
 	}
 }
@@ -39,6 +39,8 @@ func TestInjectRefuses(t *testing.T) {
 		{"no such TURN server", Fault{"turn-killed", "turn-4"}, "only turn-1, turn-2, turn-3"},
 		{"no such agent", Fault{"agent-gone", "agent-3"}, "only agent-1, agent-2"},
 		{"another server", Fault{"witness-down", "controller"}, "only witness"},
+		{"no such signaling server", Fault{"signaling-401", "signaling-4"}, "only signaling-1, signaling-2, signaling-3"},
+		{"what is not there", Fault{"prometheus-down", ""}, "no target"},
 	}
 	l := startLab(t, Options{Agents: 2})
 	for _, tt := range tests {
@@ -80,7 +82,7 @@ func TestSitesGoDown(t *testing.T) {
 	tests := []struct{ fault, url string }{
 		{"controller-down", l.ControllerURL},
 		{"witness-down", l.WitnessURL},
-		{"signaling-down", l.SignalingHTTPURL},
+		{"signaling-down", l.Signaling[0].HTTPURL},
 	}
 	for _, tt := range tests {
 		t.Run(tt.fault, func(t *testing.T) {
@@ -170,12 +172,14 @@ func TestWitnessDownLosesEvents(t *testing.T) {
 	}
 }
 
-// A link that works survives the loss of signaling; when it is back, so are
-// the agents.
+// A link that works survives the loss of all signaling; when a server is back,
+// so are the agents.
 func TestSignalingDown(t *testing.T) {
 	l := startLab(t, Options{Agents: 2})
 	l.mustBeSteady(t, 0)
-	inject(t, l, "signaling-down", "")
+	for i := range l.Signaling {
+		inject(t, l, "signaling-down", signalingName(len(l.Signaling)-1-i)) // the one in use last: nobody moves
+	}
 	stats, err := l.admin(t).Stats(t.Context())
 	if err != nil || stats.TotalAgents != 0 {
 		t.Errorf("%d agents registered, error %v", stats.TotalAgents, err)
@@ -190,9 +194,9 @@ func TestSignalingDown(t *testing.T) {
 	if err := l.allOn(l.TURN[0].URI); err != nil {
 		t.Error(err)
 	}
-	heal(t, l, "signaling-down", "")
+	heal(t, l, "signaling-down", "signaling-2")
 	eventually(t, "all are registered again", func() error {
-		if ids := l.signaling.registered(); !cmp.Equal(ids, l.Agents) {
+		if ids := l.signaling[1].local(); !cmp.Equal(ids, l.Agents) {
 			return fmt.Errorf("registered: %q", ids)
 		}
 		return nil
@@ -210,7 +214,7 @@ func TestAgentGone(t *testing.T) {
 				silent++
 			}
 		}
-		if ids := l.signaling.registered(); len(ids) != 2 || silent != 4 {
+		if ids := l.registered(); len(ids) != 2 || silent != 4 {
 			return fmt.Errorf("%q registered, %d directions silent", ids, silent)
 		}
 		return nil

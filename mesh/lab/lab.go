@@ -37,6 +37,8 @@ type Options struct {
 	Agents          int           // 0 = 4
 	NoAgents        bool          // servers only
 	TURN            string        // "pion" in this process, or "coturn" as child processes; "" = pion
+	Registry        string        // of the signaling servers: "shared", or "separate"; "" = shared
+	Metrics         string        // "none", or "prometheus" as a child process; "" = none
 	SeedOnly        bool          // controller and signaling offer only what the oldest servers in the field do
 	NoDedup         bool          // the witness stores an event again that it has already
 	TrafficInterval time.Duration // between two messages of a direction; 0 = 50 ms
@@ -50,9 +52,11 @@ type Lab struct {
 	Dir              string
 	EnvFile          string // the mesh's configuration, KEY=value
 	ControllerURL    string
-	SignalingURL     string // ws
+	Signaling        []SignalingServer
+	SignalingURL     string // of the first signaling server, ws
 	SignalingHTTPURL string
 	WitnessURL       string
+	PrometheusURL    string // "" without
 	ControlURL       string // of the lab itself: /lab/state, /lab/faults
 	WitnessFile      string // all events, JSON lines
 	AdminKey         secret.Secret
@@ -68,11 +72,12 @@ type Lab struct {
 
 	servers        []*turnServer
 	witness        *witness
-	signaling      *signaling
+	signaling      []*signalingServer
 	controller     *controller
 	fleet          *fleet
+	metrics        *metrics
+	prometheus     *prometheus // nil without
 	witnessSite    *site
-	signalingSite  *site
 	controllerSite *site
 
 	faultMu sync.Mutex // one fault is injected or healed at a time
@@ -95,7 +100,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	for _, part := range []func() error{
-		l.openDir, l.startTURN, l.startWitness, l.startServers, l.writeEnvFile, l.startAgents,
+		l.openDir, l.startTURN, l.startWitness, l.startServers, l.writeEnvFile, l.startAgents, l.startPrometheus,
 	} {
 		if err := part(); err != nil {
 			return nil, errors.Join(fmt.Errorf("start lab: %w", err), l.Close())
@@ -114,12 +119,21 @@ func (o *Options) complete() error {
 	case o.Agents < 0 || o.Agents > maxAgents:
 		return fmt.Errorf("%d agents: not 1 to %d", o.Agents, maxAgents)
 	}
-	switch o.TURN {
-	case "":
-		o.TURN = "pion"
-	case "pion", "coturn":
-	default:
-		return fmt.Errorf("TURN server %q: neither pion nor coturn", o.TURN)
+	for _, choice := range []struct {
+		what   string
+		chosen *string
+		of     []string // the first is the default
+	}{
+		{"TURN server", &o.TURN, []string{"pion", "coturn"}},
+		{"registry", &o.Registry, []string{"shared", "separate"}},
+		{"metrics", &o.Metrics, []string{"none", "prometheus"}},
+	} {
+		if *choice.chosen == "" {
+			*choice.chosen = choice.of[0]
+		}
+		if !slices.Contains(choice.of, *choice.chosen) {
+			return fmt.Errorf("%s %q: neither %s nor %s", choice.what, *choice.chosen, choice.of[0], choice.of[1])
+		}
 	}
 	if o.TrafficInterval == 0 {
 		o.TrafficInterval = defaultInterval
@@ -202,29 +216,33 @@ func (l *Lab) startWitness() (err error) {
 // startServers starts signaling, the controller and the lab's own control.
 func (l *Lab) startServers() (err error) {
 	l.fleet = newFleet(l.ctx, l.Agents, l.agentOptions(), l.options.TrafficInterval)
-	l.signaling = newSignaling(nameSignaling, l.options.SeedOnly, l.fleet.Links)
+	if err := l.startSignaling(); err != nil {
+		return err
+	}
 	l.controller = &controller{
-		agents: l.fleet, registered: l.signaling.registered, key: l.AdminKey, seedOnly: l.options.SeedOnly,
+		agents: l.fleet, registered: l.registered, key: l.AdminKey, seedOnly: l.options.SeedOnly,
 	}
-	if l.signalingSite, err = openSite(l.signaling.handler()); err != nil {
-		return fmt.Errorf("signaling: %w", err)
-	}
-	l.onClose(l.signalingSite.down)
-	l.SignalingHTTPURL = l.signalingSite.url()
-	l.SignalingURL = "ws://" + l.signalingSite.address
-	l.fleet.options.SignalingURLs = []string{l.SignalingURL}
 	if l.controllerSite, err = openSite(l.controller.handler()); err != nil {
 		return fmt.Errorf("controller: %w", err)
 	}
 	l.onClose(l.controllerSite.down)
 	l.ControllerURL = l.controllerSite.url()
+	l.metrics = newMetrics(l.fleet.Links)
 	control, err := openSite(l.controlHandler())
 	if err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
 	l.onClose(control.down)
 	l.ControlURL = control.url()
+	l.observe()
 	return nil
+}
+
+// observe feeds the metrics until the lab closes.
+func (l *Lab) observe() {
+	var running sync.WaitGroup
+	running.Go(func() { l.metrics.run(l.ctx) })
+	l.onClose(func() error { running.Wait(); return nil })
 }
 
 func (l *Lab) agentOptions() mesh.AgentOptions {

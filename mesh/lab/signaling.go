@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,29 +16,77 @@ import (
 
 const maxQueue = 1024 // frames that wait for one agent
 
+// The faults of a signaling server, beside being down.
+const (
+	faultHangs = "signaling-hangs"
+	fault401   = "signaling-401"
+)
+
+// registry is who is registered. Servers that share one relay between each
+// other's agents.
+type registry struct {
+	mu     sync.Mutex
+	agents map[string]*session
+}
+
+func newRegistry() *registry { return &registry{agents: map[string]*session{}} }
+
+// ids are those of all agents, sorted.
+func (r *registry) ids() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{}, slices.Sorted(maps.Keys(r.agents))...)
+}
+
 // signaling relays SDP and candidates between agents.
 type signaling struct {
+	*registry
 	name     string
 	seedOnly bool
 	links    func() []wire.Link // of the lab's agents, for /stats
+	faults   switches
 
-	mu     sync.Mutex
-	agents map[string]*session
-	errors int // error frames sent
+	sessions map[*session]bool // open here; guarded by registry.mu
+	errors   int               // error frames sent; guarded by registry.mu
 }
 
-// session is one WebSocket. Only the holder of signaling.mu uses id.
+// session is one WebSocket. Only the holder of registry.mu uses id.
 type session struct {
+	server *signaling
 	id     string // "" until registered
 	out    chan []byte
 	cancel context.CancelFunc // ends the session
 }
 
-func newSignaling(name string, seedOnly bool, links func() []wire.Link) *signaling {
-	return &signaling{name: name, seedOnly: seedOnly, links: links, agents: map[string]*session{}}
+func newSignaling(name string, seedOnly bool, links func() []wire.Link, r *registry) *signaling {
+	return &signaling{registry: r, name: name, seedOnly: seedOnly, links: links, sessions: map[*session]bool{}}
+}
+
+// set breaks the server or makes it whole again.
+func (s *signaling) set(fault string, on bool) {
+	s.faults.set(fault, on)
+	if fault != faultHangs || !on {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range s.sessions {
+		session.cancel()
+	}
 }
 
 func (s *signaling) handler() http.Handler {
+	mux := s.mux()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.faults.is(faultHangs) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (s *signaling) mux() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.connect)
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { writeOK(w) })
@@ -47,10 +96,9 @@ func (s *signaling) handler() http.Handler {
 }
 
 func (s *signaling) stats(w http.ResponseWriter, _ *http.Request) {
-	ids := s.registered()
-	reply := map[string]any{"total_agents": len(ids), "connections": connections(s.links(), s.seedOnly)}
+	reply := map[string]any{"total_agents": len(s.ids()), "connections": connections(s.links(), s.seedOnly)}
 	if !s.seedOnly {
-		reply["server"], reply["local_agents"] = s.name, ids
+		reply["server"], reply["local_agents"] = s.name, s.local()
 	}
 	writeJSON(w, http.StatusOK, reply)
 }
@@ -59,20 +107,31 @@ func (s *signaling) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	count := s.errors
 	s.mu.Unlock()
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Content-Type", metricsType)
 	_, _ = fmt.Fprintf(w, "# HELP webrtc_signaling_errors_total Error frames sent to agents.\n"+
 		"# TYPE webrtc_signaling_errors_total counter\nwebrtc_signaling_errors_total %d\n", count)
 }
 
-// registered are the ids of all agents, sorted.
-func (s *signaling) registered() []string {
+// local are the ids of the agents whose socket is here, sorted.
+func (s *signaling) local() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]string{}, slices.Sorted(maps.Keys(s.agents))...)
+	ids := []string{}
+	for id, session := range s.agents {
+		if session.server == s {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // connect serves one WebSocket until either end closes it.
 func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
+	if s.faults.is(fault401) {
+		writeError(w, http.StatusUnauthorized, errors.New("unauthorized"))
+		return
+	}
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // Accept has answered
@@ -80,7 +139,8 @@ func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
 	conn.SetReadLimit(wire.MaxFrame)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	me := &session{out: make(chan []byte, maxQueue), cancel: cancel}
+	me := &session{server: s, out: make(chan []byte, maxQueue), cancel: cancel}
+	s.enter(me)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -171,9 +231,19 @@ func (s *signaling) refuse(me *session, reason string) {
 	me.send(wire.Signal{Type: wire.TypeError, Message: reason})
 }
 
+func (s *signaling) enter(me *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[me] = true
+	if s.faults.is(faultHangs) {
+		me.cancel() // it came in just before
+	}
+}
+
 func (s *signaling) leave(me *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.sessions, me)
 	if me.id == "" || s.agents[me.id] != me {
 		return
 	}

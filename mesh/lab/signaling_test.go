@@ -24,7 +24,7 @@ type testSignaling struct {
 
 func startSignaling(t *testing.T, seedOnly bool, links ...wire.Link) *testSignaling {
 	t.Helper()
-	s := newSignaling("signaling-1", seedOnly, func() []wire.Link { return links })
+	s := newSignaling("signaling-1", seedOnly, func() []wire.Link { return links }, newRegistry())
 	return &testSignaling{signaling: s, t: t, site: openTestSite(t, s.handler())}
 }
 
@@ -117,7 +117,7 @@ func TestSignalingRegistration(t *testing.T) {
 	}
 	a.expect(`{"type":"agent-left","agent_id":"c"}`)
 	b.expect(`{"type":"agent-left","agent_id":"c"}`)
-	if diff := cmp.Diff([]string{"a", "b"}, s.registered()); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b"}, s.ids()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -228,7 +228,7 @@ func TestSignalingFrameLimit(t *testing.T) {
 		t.Errorf("read: %v, want the socket closed as too big", err)
 	}
 	eventually(t, "the agent is gone", func() error {
-		if ids := s.registered(); len(ids) > 0 {
+		if ids := s.ids(); len(ids) > 0 {
 			return fmt.Errorf("registered: %q", ids)
 		}
 		return nil
@@ -266,7 +266,7 @@ func TestSignalingHTTP(t *testing.T) {
 }
 
 func TestSignalingCutsOffWhoDoesNotRead(t *testing.T) {
-	s := newSignaling("signaling-1", false, nil)
+	s := newSignaling("signaling-1", false, nil, newRegistry())
 	ctx, cancel := context.WithCancel(t.Context())
 	me := &session{out: make(chan []byte, maxQueue), cancel: cancel}
 	for range maxQueue {
@@ -290,7 +290,7 @@ func TestSignalingDownEndsSockets(t *testing.T) {
 	if frame, err := a.read(); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("read %q, error %v, want it closed", frame, err)
 	}
-	if ids := s.registered(); len(ids) > 0 {
+	if ids := s.ids(); len(ids) > 0 {
 		t.Errorf("registered: %q", ids)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -3,15 +3,11 @@ package lab
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/pion/logging"
 	"github.com/pion/stun/v3"
-	"github.com/pion/turn/v5"
 
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -26,14 +22,27 @@ type TURNServer struct {
 	InRotation bool // in the list that agents start with
 }
 
-// relay is a TURN server that can be broken. Each fault starts and ends with a
-// server that works.
+// The faults of a TURN server.
+const (
+	faultKilled      = "turn-killed"
+	faultSilent      = "turn-silent"
+	faultRefuses     = "turn-refuses-allocate"
+	faultSecret      = "turn-wrong-secret"
+	faultQuota       = "turn-quota"
+	faultPorts       = "turn-ports-used-up"
+	faultRangeClosed = "turn-range-closed"
+	faultExternal    = "turn-wrong-external-address"
+)
+
+// wrongAddress is what a server with a wrong external address announces:
+// nothing is there.
+const wrongAddress = "127.0.0.99"
+
+// relay is a TURN server that can be broken.
 type relay interface {
 	address() string
-	kill() error                                // the port is closed
-	revive(ctx context.Context) error           // on the same port, without its allocations
-	silence(ctx context.Context, on bool) error // the port is open and nothing is answered or relayed
-	refuse(ctx context.Context, on bool) error  // Allocate is refused; Binding and what is allocated go on
+	// set breaks a server that works, or makes it whole again, on the same port.
+	set(ctx context.Context, fault string, on bool) error
 	close() error
 }
 
@@ -60,16 +69,7 @@ func (t *turnServer) inject(ctx context.Context, fault string) error {
 	if t.fault != "" {
 		return fmt.Errorf("%s has %s already: heal that first", t.Name, t.fault)
 	}
-	var err error
-	switch fault {
-	case "turn-killed":
-		err = t.relay.kill()
-	case "turn-silent":
-		err = t.relay.silence(ctx, true)
-	case "turn-refuses-allocate":
-		err = t.relay.refuse(ctx, true)
-	}
-	if err != nil {
+	if err := t.relay.set(ctx, fault, true); err != nil {
 		return err
 	}
 	t.fault = fault
@@ -82,143 +82,11 @@ func (t *turnServer) heal(ctx context.Context, fault string) error {
 	if t.fault != fault {
 		return nil
 	}
-	var err error
-	switch fault {
-	case "turn-killed":
-		err = t.relay.revive(ctx)
-	case "turn-silent":
-		err = t.relay.silence(ctx, false)
-	case "turn-refuses-allocate":
-		err = t.relay.refuse(ctx, false)
-	}
-	if err != nil {
+	if err := t.relay.set(ctx, fault, false); err != nil {
 		return err
 	}
 	t.fault = ""
 	return nil
-}
-
-// pionRelay is a TURN server in this process.
-type pionRelay struct {
-	addr     *net.UDPAddr
-	key      []byte
-	username string
-	refusing atomic.Bool
-
-	server *turn.Server // nil while it is killed
-	gate   *gate
-	held   net.Conn // keeps the port of a killed server
-}
-
-func newPionRelay(c credentials) (*pionRelay, error) {
-	r := &pionRelay{
-		addr:     &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
-		username: c.username,
-		key:      turn.GenerateAuthKey(c.username, realm, c.password.Reveal()),
-	}
-	return r, r.start()
-}
-
-func (r *pionRelay) start() error {
-	conn, err := net.ListenUDP("udp4", r.addr)
-	if err != nil {
-		return err
-	}
-	r.addr = conn.LocalAddr().(*net.UDPAddr)
-	r.gate = &gate{PacketConn: conn}
-	r.server, err = turn.NewServer(turn.ServerConfig{
-		Realm:         realm,
-		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
-		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
-			return a.Username, r.key, a.Username == r.username
-		},
-		QuotaHandler: func(string, string, net.Addr) bool { return !r.refusing.Load() },
-		PacketConnConfigs: []turn.PacketConnConfig{{
-			PacketConn: r.gate,
-			RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{
-				RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1",
-			},
-			PermissionHandler: func(_ net.Addr, peer net.IP) bool { return peer.IsLoopback() },
-		}},
-	})
-	if err != nil {
-		_ = conn.Close()
-	}
-	return err
-}
-
-func (r *pionRelay) address() string { return r.addr.String() }
-
-func (r *pionRelay) kill() error {
-	if err := r.close(); err != nil {
-		return err
-	}
-	var err error
-	r.held, err = holdPort(r.addr)
-	return err
-}
-
-func (r *pionRelay) revive(ctx context.Context) error {
-	if r.held != nil {
-		_ = r.held.Close()
-		r.held = nil
-	}
-	return poll(ctx, portBack, r.start)
-}
-
-func (r *pionRelay) silence(_ context.Context, on bool) error {
-	r.gate.silent.Store(on)
-	return nil
-}
-
-func (r *pionRelay) refuse(_ context.Context, on bool) error {
-	r.refusing.Store(on)
-	return nil
-}
-
-// close returns when the allocations are gone, which pion does not wait for.
-func (r *pionRelay) close() error {
-	if r.held != nil {
-		_ = r.held.Close()
-		r.held = nil
-	}
-	if r.server == nil {
-		return nil
-	}
-	server := r.server
-	r.server = nil
-	if err := server.Close(); err != nil {
-		return err
-	}
-	return poll(context.Background(), portBack, func() error {
-		if n := server.AllocationCount(); n > 0 {
-			return fmt.Errorf("%d allocations are left", n)
-		}
-		return nil
-	})
-}
-
-// gate is a socket that can fall silent: what arrives is swallowed and nothing
-// is sent, yet the port stays open.
-type gate struct {
-	net.PacketConn
-	silent atomic.Bool
-}
-
-func (g *gate) ReadFrom(p []byte) (int, net.Addr, error) {
-	for {
-		n, from, err := g.PacketConn.ReadFrom(p)
-		if err != nil || !g.silent.Load() {
-			return n, from, err
-		}
-	}
-}
-
-func (g *gate) WriteTo(p []byte, to net.Addr) (int, error) {
-	if g.silent.Load() {
-		return len(p), nil
-	}
-	return g.PacketConn.WriteTo(p, to)
 }
 
 // holdPort keeps others from getting a port by chance. A connected UDP socket

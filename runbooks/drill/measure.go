@@ -19,11 +19,14 @@ import (
 // MeshOf is the lab as a mesh that runbooks work on.
 func MeshOf(l *lab.Lab, scale float64) (*runbooks.Mesh, error) {
 	m := &runbooks.Mesh{
-		Name: "lab", EnvFile: l.EnvFile, SignalingURLs: []string{l.SignalingURL}, RelayOnly: true, Loopback: true,
+		Name: "lab", EnvFile: l.EnvFile, RelayOnly: true, Loopback: true,
 		Agent: mesh.LabTiming(), Thresholds: runbooks.DefaultThresholds(), Timings: runbooks.DefaultTimings(),
 		TURN: probes.Credentials{Username: l.Username, Password: l.Password},
 	}
 	m.Timings.Scale = scale
+	for _, s := range l.Signaling {
+		m.SignalingURLs = append(m.SignalingURLs, s.URL)
+	}
 	var err error
 	if m.Controller, err = control.New(control.Options{URL: l.ControllerURL, AdminKey: l.AdminKey}); err != nil {
 		return nil, err

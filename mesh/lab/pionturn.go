@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v5"
+)
+
+// pionRelay is a TURN server in this process.
+type pionRelay struct {
+	addr            *net.UDPAddr
+	key, anotherKey []byte
+	username        string
+	faults          switches
+
+	server *turn.Server // nil while it is killed
+	held   net.Conn     // keeps the port of a killed server
+}
+
+func newPionRelay(c credentials) (*pionRelay, error) {
+	r := &pionRelay{
+		addr:       &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
+		username:   c.username,
+		key:        turn.GenerateAuthKey(c.username, realm, c.password.Reveal()),
+		anotherKey: turn.GenerateAuthKey(c.username, realm, newKey().Reveal()),
+	}
+	return r, r.start()
+}
+
+func (r *pionRelay) start() error {
+	conn, err := net.ListenUDP("udp4", r.addr)
+	if err != nil {
+		return err
+	}
+	r.addr = conn.LocalAddr().(*net.UDPAddr)
+	r.server, err = turn.NewServer(turn.ServerConfig{
+		Realm:         realm,
+		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
+		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
+			key := r.key
+			if r.faults.is(faultSecret) {
+				key = r.anotherKey
+			}
+			return a.Username, key, a.Username == r.username
+		},
+		QuotaHandler: func(string, string, net.Addr) bool { return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) },
+		PacketConnConfigs: []turn.PacketConnConfig{{
+			PacketConn: &gate{conn, &r.faults},
+			RelayAddressGenerator: &relayRange{
+				turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}, &r.faults,
+			},
+			PermissionHandler: func(_ net.Addr, peer net.IP) bool { return peer.IsLoopback() },
+		}},
+	})
+	if err != nil {
+		_ = conn.Close()
+	}
+	return err
+}
+
+func (r *pionRelay) address() string { return r.addr.String() }
+
+func (r *pionRelay) kill() error {
+	if err := r.close(); err != nil {
+		return err
+	}
+	var err error
+	r.held, err = holdPort(r.addr)
+	return err
+}
+
+func (r *pionRelay) revive(ctx context.Context) error {
+	if r.held != nil {
+		_ = r.held.Close()
+		r.held = nil
+	}
+	return poll(ctx, portBack, r.start)
+}
+
+// set breaks the server or makes it whole again.
+func (r *pionRelay) set(ctx context.Context, fault string, on bool) error {
+	switch {
+	case fault != faultKilled:
+		r.faults.set(fault, on)
+		return nil
+	case on:
+		return r.kill()
+	}
+	return r.revive(ctx)
+}
+
+// close returns when the allocations are gone, which pion does not wait for.
+func (r *pionRelay) close() error {
+	if r.held != nil {
+		_ = r.held.Close()
+		r.held = nil
+	}
+	if r.server == nil {
+		return nil
+	}
+	server := r.server
+	r.server = nil
+	if err := server.Close(); err != nil {
+		return err
+	}
+	return poll(context.Background(), portBack, func() error {
+		if n := server.AllocationCount(); n > 0 {
+			return fmt.Errorf("%d allocations are left", n)
+		}
+		return nil
+	})
+}
+
+// gate is a socket that can fall silent: what arrives is swallowed and nothing
+// is sent, yet the port stays open.
+type gate struct {
+	net.PacketConn
+	faults *switches
+}
+
+func (g *gate) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := g.PacketConn.ReadFrom(p)
+		if err != nil || !g.faults.is(faultSilent) {
+			return n, from, err
+		}
+	}
+}
+
+func (g *gate) WriteTo(p []byte, to net.Addr) (int, error) {
+	if g.faults.is(faultSilent) {
+		return len(p), nil
+	}
+	return g.PacketConn.WriteTo(p, to)
+}
+
+// relayRange gives out the sockets of allocations.
+type relayRange struct {
+	turn.RelayAddressGeneratorStatic
+	faults *switches
+}
+
+func (r *relayRange) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
+	if r.faults.is(faultPorts) {
+		return nil, nil, errors.New("no relay port is left")
+	}
+	conn, announced, err := r.RelayAddressGeneratorStatic.AllocatePacketConn(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u, ok := announced.(*net.UDPAddr); ok && r.faults.is(faultExternal) {
+		announced = &net.UDPAddr{IP: net.ParseIP(wrongAddress), Port: u.Port}
+	}
+	return &firewall{PacketConn: conn, faults: r.faults, contacted: map[netip.AddrPort]bool{}}, announced, nil
+}
+
+// firewall is before the socket of an allocation: with turn-range-closed it
+// lets in only what answers to something sent.
+type firewall struct {
+	net.PacketConn
+	faults *switches
+
+	mu        sync.Mutex
+	contacted map[netip.AddrPort]bool // what was sent to
+}
+
+func (f *firewall) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := f.PacketConn.ReadFrom(p)
+		if err != nil || !f.faults.is(faultRangeClosed) || f.knows(from) {
+			return n, from, err
+		}
+	}
+}
+
+func (f *firewall) knows(from net.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.contacted[addrPort(from)]
+}
+
+func (f *firewall) WriteTo(p []byte, to net.Addr) (int, error) {
+	f.mu.Lock()
+	f.contacted[addrPort(to)] = true
+	f.mu.Unlock()
+	return f.PacketConn.WriteTo(p, to)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	u, ok := a.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(u.AddrPort().Addr().Unmap(), u.AddrPort().Port())
+}

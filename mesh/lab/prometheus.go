@@ -1,0 +1,125 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	scrapeEvery     = time.Second
+	prometheusReady = 30 * time.Second // until it answers
+)
+
+// prometheus is Debian's prometheus as a child process, which scrapes the
+// lab's agents and signaling servers.
+type prometheus struct {
+	dir     string
+	address string // host:port
+
+	child *child // nil while it is killed
+}
+
+func (l *Lab) startPrometheus() error {
+	if l.options.Metrics != "prometheus" {
+		return nil
+	}
+	dir, err := os.MkdirTemp(l.Dir, "prometheus-")
+	if err != nil {
+		return err
+	}
+	l.onClose(func() error { return os.RemoveAll(dir) })
+	l.prometheus = &prometheus{dir: dir}
+	l.onClose(l.prometheus.close)
+	if err := os.WriteFile(l.prometheus.file("prometheus.yml"), []byte(l.scrapes()), 0o600); err != nil {
+		return err
+	}
+	if err := l.prometheus.start(l.ctx); err != nil {
+		return fmt.Errorf("prometheus: %w", err)
+	}
+	l.PrometheusURL = "http://" + l.prometheus.address
+	return nil
+}
+
+// scrapes is the configuration: what is read, and how often.
+func (l *Lab) scrapes() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "global: {scrape_interval: %s, scrape_timeout: %s}\nscrape_configs:\n", scrapeEvery, scrapeEvery)
+	target := func(job, url string) {
+		fmt.Fprintf(&b, "- job_name: %s\n  static_configs: [{targets: [%q]}]\n", job, strings.TrimPrefix(url, "http://"))
+	}
+	target("agents", l.ControlURL)
+	for _, s := range l.Signaling {
+		target(s.Name, s.HTTPURL)
+	}
+	return b.String()
+}
+
+func (p *prometheus) file(name string) string { return filepath.Join(p.dir, name) }
+
+// start finds a port, which another process can take before the child does.
+func (p *prometheus) start(ctx context.Context) error {
+	var err error
+	for range 3 {
+		var free net.Listener
+		if free, err = net.Listen("tcp4", loopback); err != nil {
+			return err
+		}
+		p.address = free.Addr().String()
+		if err = errors.Join(free.Close(), p.up(ctx)); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (p *prometheus) up(ctx context.Context) error {
+	if p.child != nil {
+		return nil
+	}
+	var err error
+	p.child, err = startChild(p.file("log"), "prometheus", "--config.file="+p.file("prometheus.yml"), "--storage.tsdb.path="+p.file("data"),
+		"--web.listen-address="+p.address, "--log.level=warn")
+	if err != nil {
+		p.child = nil
+		return err
+	}
+	if err = p.child.await(ctx, prometheusReady, func() error { return p.ready(ctx) }); err != nil {
+		return errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(p.file("log"))), p.close())
+	}
+	return nil
+}
+
+func (p *prometheus) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/-/ready", nil)
+	if err != nil {
+		return err
+	}
+	request.Close = true
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	_ = reply.Body.Close()
+	if reply.StatusCode != http.StatusOK {
+		return fmt.Errorf("prometheus: HTTP %s", reply.Status)
+	}
+	return nil
+}
+
+func (p *prometheus) close() error {
+	if p.child == nil {
+		return nil
+	}
+	c := p.child
+	p.child = nil
+	return c.kill()
+}
