@@ -1,109 +1,26 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/infrafabric/meshctl/mesh/secret"
-	"github.com/infrafabric/meshctl/runbooks"
 )
 
-// config is one mesh's configuration file. Addresses left out are the ones
-// the mesh's procedures were written with.
-type config struct {
-	Mesh       string            `yaml:"mesh"`
-	StateDir   string            `yaml:"state_dir"`
-	CAFile     string            `yaml:"ca_file"`
-	Signaling  []signalingConfig `yaml:"signaling"`
-	Controller endpointConfig    `yaml:"controller"`
-	Witness    endpointConfig    `yaml:"witness"`
-	TURN       turnConfig        `yaml:"turn"`
-	Agents     agentsConfig      `yaml:"agents"`
-	Thresholds thresholdsConfig  `yaml:"thresholds"`
-	Timings    timingsConfig     `yaml:"timings"`
-	Lab        labConfig         `yaml:"lab"`
-
-	path string // where it was read, for errors
-}
-
-// signalingConfig is one signaling server by its own address, not the balancer's.
-type signalingConfig struct {
-	Name     string `yaml:"name"`
-	URL      string `yaml:"url"`
-	StatsURL string `yaml:"stats_url"`
-}
-
-// endpointConfig is an HTTP service and where its key is; the key itself
-// never stands in the file.
-type endpointConfig struct {
-	URL      string `yaml:"url"`
-	KeyEnv   string `yaml:"key_env"`
-	KeyFile  string `yaml:"key_file"`
-	Insecure bool   `yaml:"insecure"`
-}
-
-type turnConfig struct {
-	EnvFile      string `yaml:"env_file"`
-	Username     string `yaml:"username"`
-	PasswordEnv  string `yaml:"password_env"`
-	PasswordFile string `yaml:"password_file"`
-}
-
-type agentsConfig struct {
-	RelayOnly *bool `yaml:"relay_only"`
-	Loopback  bool  `yaml:"loopback"`
-}
-
-// thresholdsConfig overrides single defaults.
-type thresholdsConfig struct {
-	SuccessRateWarn     *float64 `yaml:"success_rate_warn_percent"`
-	SuccessRateFail     *float64 `yaml:"success_rate_fail_percent"`
-	FailedConnections   *int     `yaml:"failed_connections"`
-	ErrorsPerWindow     *int     `yaml:"errors_per_window"`
-	RTTDirectWarn       *float64 `yaml:"rtt_direct_warn_ms"`
-	RTTDirectFail       *float64 `yaml:"rtt_direct_fail_ms"`
-	RTTRelayWarn        *float64 `yaml:"rtt_relay_warn_ms"`
-	RTTRelayFail        *float64 `yaml:"rtt_relay_fail_ms"`
-	MessageLossWarn     *float64 `yaml:"message_loss_warn_percent"`
-	MessageLossFail     *float64 `yaml:"message_loss_fail_percent"`
-	DeliveryLatencyWarn *float64 `yaml:"delivery_latency_warn_ms"`
-	DeliveryLatencyFail *float64 `yaml:"delivery_latency_fail_ms"`
-}
-
-// timingsConfig overrides single windows. Scale shrinks all of them, for
-// rehearsals only.
-type timingsConfig struct {
-	Scale        float64       `yaml:"scale"`
-	Monitor      time.Duration `yaml:"monitor"`
-	ErrorWindow  time.Duration `yaml:"error_window"`
-	Delivery     time.Duration `yaml:"delivery"`
-	StepDeadline time.Duration `yaml:"step_deadline"`
-}
-
-// labConfig is set by `meshctl lab up` for `meshctl lab fault`.
-type labConfig struct {
-	ControlURL string `yaml:"control_url"`
-}
-
-const maxConfig = 1 << 20
-
-func defaultConfig() config {
-	return config{
-		Mesh:       "infrafabric",
-		Signaling:  []signalingConfig{{Name: "signaling", URL: "wss://signaling.infrafabric.local:8443"}},
-		Controller: endpointConfig{URL: "https://webrtc.infrafabric.local:8443", KeyEnv: "ADMIN_API_KEY"},
-		Witness:    endpointConfig{URL: "https://witness.infrafabric.local", KeyEnv: "IF_WITNESS_API_KEY"},
-		TURN:       turnConfig{EnvFile: "config/webrtc-production.env", PasswordEnv: "MESHCTL_TURN_PASSWORD"},
-	}
-}
+const (
+	maxConfig = 256 << 10
+	maxDepth  = 64 // of nesting: the YAML parser needs a gigabyte for a megabyte of brackets
+	maxSecret = 64 << 10
+)
 
 // configFile is the file to read: the flag, the environment, the working
 // directory, the user's; "" when there is none.
@@ -156,20 +73,12 @@ func (a *app) stateHome() string {
 
 // readConfig is strict: an unknown key is an error with its line and column.
 func readConfig(path string, c *config) error {
-	info, err := os.Stat(path)
+	data, err := readSmall(path, maxConfig)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
 		return usageError("read configuration %s: %w", path, err)
 	}
-	if info.Size() > maxConfig {
-		return usageError("read configuration %s: larger than 1 MiB", path)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return usageError("read configuration: %w", err)
+	if line := tooDeep(data); line > 0 {
+		return usageError("read configuration: %s:%d: nested more than %d deep", path, line, maxDepth)
 	}
 	// Lists replace the defaults, they do not add to them.
 	read := *c
@@ -188,7 +97,48 @@ func readConfig(path string, c *config) error {
 		read.TURN.EnvFile = c.TURN.EnvFile
 	}
 	*c = read
+	c.text = data
 	return nil
+}
+
+// tooDeep is the first line nested deeper than any configuration is, 0 for none.
+func tooDeep(data []byte) int {
+	open := 0
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		open += bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
+		open = max(open-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")), 0)
+		if open > maxDepth || bytes.Count(line, []byte("- "))+bytes.Count(line, []byte("? ")) > maxDepth {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// readSmall reads a file that is refused when it is larger than limit. Its
+// errors do not repeat the path.
+func readSmall(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, bareError(err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return nil, bareError(err)
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("larger than %d KiB", limit>>10)
+	}
+	return data, nil
+}
+
+// bareError is the cause of a file's error without the path.
+func bareError(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
 }
 
 // yamlError names the place and shows no line of the file: a key that does
@@ -202,33 +152,41 @@ func yamlError(path string, err error) error {
 	return usageError("read configuration: %s: %w", path, err)
 }
 
-// resolve takes relative paths from the directory of the configuration.
+// resolve takes relative paths from the directory of the configuration, and
+// gives a name to servers that have none.
 func (c *config) resolve(dir string) {
-	for _, path := range []*string{
-		&c.StateDir, &c.CAFile, &c.Controller.KeyFile, &c.Witness.KeyFile, &c.TURN.EnvFile, &c.TURN.PasswordFile,
-	} {
+	paths := []*string{
+		&c.StateDir, &c.CAFile, &c.Controller.KeyFile, &c.Witness.KeyFile, &c.Prometheus.KeyFile, &c.TURN.PasswordFile,
+	}
+	if c.TURN.Host == "" {
+		paths = append(paths, &c.TURN.EnvFile)
+	}
+	if c.Balancer.Host == "" {
+		paths = append(paths, &c.Balancer.File)
+	}
+	for i := range c.TURN.REST.Secrets {
+		paths = append(paths, &c.TURN.REST.Secrets[i].File)
+	}
+	for i := range c.Certificates {
+		if cert := &c.Certificates[i]; cert.Host == "" {
+			paths = append(paths, &cert.Cert, &cert.Key)
+		}
+	}
+	for _, route := range [][]notifyTarget{c.Notify.Routes, c.Notify.Security} {
+		for i := range route {
+			paths = append(paths, &route[i].URLFile, &route[i].KeyFile)
+		}
+	}
+	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
 	}
-}
-
-// check refuses what cannot be meant.
-func (c *config) check() error {
-	switch {
-	case c.Mesh == "" || strings.ContainsAny(c.Mesh, `/\`) || strings.HasPrefix(c.Mesh, "."):
-		return usageError("configuration %s: mesh: %q is not a name", c.path, c.Mesh)
-	case len(c.Signaling) == 0:
-		return usageError("configuration %s: signaling: no server", c.path)
-	case c.Timings.Scale < 0 || c.Timings.Scale > 1:
-		return usageError("configuration %s: timings.scale: %v is not between 0 and 1", c.path, c.Timings.Scale)
-	}
-	for i, s := range c.Signaling {
-		if !strings.HasPrefix(s.URL, "ws://") && !strings.HasPrefix(s.URL, "wss://") {
-			return usageError("configuration %s: signaling[%d].url: %q is not a ws:// or wss:// address", c.path, i, s.URL)
+	for i := range c.Signaling {
+		if c.Signaling[i].Name == "" {
+			c.Signaling[i].Name = fmt.Sprintf("signaling-%d", i+1)
 		}
 	}
-	return nil
 }
 
 // readSecret takes a secret from the environment or from a file.
@@ -241,48 +199,11 @@ func (a *app) readSecret(env, file string) (secret.Secret, error) {
 	if file == "" {
 		return secret.Secret{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readSmall(file, maxSecret)
 	if err != nil {
-		return secret.Secret{}, usageError("read key: %w", err)
+		return secret.Secret{}, usageError("read key %s: %w", file, err)
 	}
 	return secret.New(strings.TrimSpace(string(data))), nil
-}
-
-func (t thresholdsConfig) apply(to *runbooks.Thresholds) {
-	for _, f := range []struct{ from, to *float64 }{
-		{t.SuccessRateWarn, &to.SuccessRateWarn}, {t.SuccessRateFail, &to.SuccessRateFail},
-		{t.RTTDirectWarn, &to.RTTDirectWarn}, {t.RTTDirectFail, &to.RTTDirectFail},
-		{t.RTTRelayWarn, &to.RTTRelayWarn}, {t.RTTRelayFail, &to.RTTRelayFail},
-		{t.MessageLossWarn, &to.MessageLossWarn}, {t.MessageLossFail, &to.MessageLossFail},
-		{t.DeliveryLatencyWarn, &to.DeliveryLatencyWarn}, {t.DeliveryLatencyFail, &to.DeliveryLatencyFail},
-	} {
-		if f.from != nil {
-			*f.to = *f.from
-		}
-	}
-	for _, f := range []struct{ from, to *int }{
-		{t.FailedConnections, &to.FailedConnections}, {t.ErrorsPerWindow, &to.ErrorsPerWindow},
-	} {
-		if f.from != nil {
-			*f.to = *f.from
-		}
-	}
-}
-
-func (t timingsConfig) apply(to *runbooks.Timings) {
-	if t.Scale > 0 {
-		to.Scale = t.Scale
-	}
-	for _, f := range []struct {
-		from time.Duration
-		to   *time.Duration
-	}{
-		{t.Monitor, &to.Monitor}, {t.ErrorWindow, &to.ErrorWindow}, {t.Delivery, &to.Delivery}, {t.StepDeadline, &to.StepDeadline},
-	} {
-		if f.from > 0 {
-			*f.to = f.from
-		}
-	}
 }
 
 func (c *config) stateDir() string { return filepath.Join(c.StateDir, c.Mesh) }

@@ -187,6 +187,7 @@ type labFile struct {
 	Signaling  []labSignaling `yaml:"signaling"`
 	Controller labEndpoint    `yaml:"controller"`
 	Witness    labEndpoint    `yaml:"witness"`
+	Prometheus labEndpoint    `yaml:"prometheus"`
 	TURN       labTURN        `yaml:"turn"`
 	Agents     labAgents      `yaml:"agents"`
 	Timings    labTimings     `yaml:"timings"`
@@ -201,7 +202,7 @@ type (
 	}
 	labEndpoint struct {
 		URL     string `yaml:"url"`
-		KeyFile string `yaml:"key_file"`
+		KeyFile string `yaml:"key_file,omitempty"`
 	}
 	labTURN struct {
 		EnvFile string `yaml:"env_file"`
