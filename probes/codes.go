@@ -56,6 +56,8 @@ const (
 
 	CodeDNSFailed  = "dns.failed"
 	CodeLocalFault = "probe.local"
+
+	CodeProbeInterrupted = "probe.interrupted"
 )
 
 // Meaning is what a finding code says, whatever the target.
@@ -174,6 +176,7 @@ var meanings = []Meaning{
 
 	{CodeDNSFailed, Fail, "the server's name does not resolve",
 		"check the spelling, the DNS record and this host's resolver"},
+	{CodeProbeInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 	{CodeLocalFault, Unknown, "this host could not ask",
 		"check the local network, its firewall and the limit of open files"},
 }

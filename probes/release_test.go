@@ -234,7 +234,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"no credentials", healthy, probes.Credentials{}, probes.CodeAuthMissing, 401, "refused with 401"},
 		{"release not confirmed", unreleased, goodLogin(), probes.CodeReleaseSilent, 0, "Refresh on "},
 		{"over tcp", wire.ServerURI{Scheme: "turn", Host: "127.0.0.1", Transport: "tcp"}, goodLogin(), probes.CodeTURNUnsupported, 0, "not probed yet over tcp"},
-		{"wrong name", wire.ServerURI{Scheme: "turn", Host: "no..such..name"}, goodLogin(), probes.CodeDNSFailed, 0, "resolve no..such..name: no address after "},
+		{"wrong name", wire.ServerURI{Scheme: "turn", Host: "no..such..name"}, goodLogin(), probes.CodeDNSFailed, 0, "resolve no..such..name: no such name after "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

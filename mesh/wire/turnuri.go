@@ -165,10 +165,12 @@ func (u ServerURI) bracketed() string {
 // Address is host:port to connect to, with the default port 3478, or 5349 for
 // stuns and turns (RFC 7064 section 3.2, RFC 7065 section 3.2).
 func (u ServerURI) Address() string {
-	return net.JoinHostPort(u.Host, strconv.Itoa(u.effectivePort()))
+	return net.JoinHostPort(u.Host, strconv.Itoa(u.EffectivePort()))
 }
 
-func (u ServerURI) effectivePort() int {
+// EffectivePort is the port that applies: 3478, or 5349 for stuns and turns,
+// unless given.
+func (u ServerURI) EffectivePort() int {
 	switch {
 	case u.Port != 0:
 		return u.Port
@@ -202,14 +204,14 @@ func (u ServerURI) EffectiveTransport() string {
 // that is none of these matches nothing.
 func (u ServerURI) Matches(server string) bool {
 	if want, err := parseServerURI(server); err == nil {
-		return sameHost(u.Host, want.Host) && u.effectivePort() == want.effectivePort() &&
+		return sameHost(u.Host, want.Host) && u.EffectivePort() == want.EffectivePort() &&
 			(want.Transport == "" || want.Transport == u.EffectiveTransport())
 	}
 	if addr, err := netip.ParseAddr(server); err == nil {
 		return sameHost(u.Host, addr.String())
 	}
 	host, port, err := splitHost(server)
-	return err == nil && sameHost(u.Host, host) && (port == 0 || port == u.effectivePort())
+	return err == nil && sameHost(u.Host, host) && (port == 0 || port == u.EffectivePort())
 }
 
 // sameHost compares addresses by value: IPv6 has many spellings.
