@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/transport/v5"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/infrafabric/meshctl/mesh/secret"
@@ -35,11 +36,13 @@ type AgentOptions struct {
 	TURNServers   []wire.ServerURI // in order of preference; may hold STUN servers too
 	Username      string           // for every TURN server
 	Password      secret.Secret
-	RelayOnly     bool      // TURN paths only
-	Loopback      bool      // 127.0.0.1 only
-	Timing        Timing    // zero fields: DefaultTiming
-	Check         TURNCheck // nil: no TURN health checks
-	Passive       bool      // answers offers; makes links only when Connect asks for them
+	RelayOnly     bool // TURN paths only
+	Loopback      bool // 127.0.0.1 only
+	// Net makes the sockets; nil: the system's. The lab gives bad ones.
+	Net     transport.Net
+	Timing  Timing    // zero fields: DefaultTiming
+	Check   TURNCheck // nil: no TURN health checks
+	Passive bool      // answers offers; makes links only when Connect asks for them
 
 	// Emit receives every event. It is called from many goroutines, also while
 	// a link recovers, so it must return at once and must not call the agent.

@@ -19,6 +19,9 @@ func newAPI(o AgentOptions) *webrtc.API {
 	var s webrtc.SettingEngine
 	t := o.Timing
 	s.LoggerFactory = silence{}
+	if o.Net != nil {
+		s.SetNet(o.Net)
+	}
 	s.SetICETimeouts(t.Disconnected, t.Failed, t.Keepalive)
 	s.SetSCTPRTOMax(t.RTOMax)
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)

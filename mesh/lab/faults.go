@@ -39,7 +39,7 @@ const (
 // faultKinds is the table of all faults. Injecting one that is there, or
 // healing one that is not, does nothing.
 func faultKinds() []faultKind {
-	return []faultKind{
+	return append([]faultKind{
 		turnFault(faultKilled, "the server is gone and its port closed; it comes back without its allocations"),
 		turnFault(faultSilent, "the port is open, nothing is answered or relayed"),
 		turnFault(faultRefuses, "Binding is answered and Allocate refused (486 by pion, 442 by coturn); existing allocations live on"),
@@ -75,7 +75,7 @@ func faultKinds() []faultKind {
 			func(_ context.Context, l *Lab, target string) error { return l.fleet.stop(target) },
 			func(_ context.Context, l *Lab, target string) error { return l.fleet.start(target) },
 		},
-	}
+	}, networkFaults()...)
 }
 
 func turnFault(name, summary string) faultKind {
@@ -225,6 +225,11 @@ func (l *Lab) kind(f *Fault) (faultKind, error) {
 	}
 	if f.Target == "" {
 		f.Target = kinds[i].DefaultTarget
+	}
+	if strings.HasPrefix(f.Name, "network-") {
+		var err error
+		f.Target, err = networkTarget(f.Name, f.Target, kinds[i].DefaultTarget)
+		return kinds[i], err
 	}
 	targets := l.targets(kinds[i].FaultInfo)
 	if !slices.Contains(targets, f.Target) {

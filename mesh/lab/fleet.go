@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/lab/network"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
@@ -17,6 +18,7 @@ type fleet struct {
 	ids     []string        // of those that belong to the mesh, running or not
 	options mesh.AgentOptions
 	traffic *traffic
+	network *network.Network
 
 	mu      sync.Mutex
 	servers []wire.ServerURI
@@ -30,9 +32,9 @@ type member struct {
 	sends sync.WaitGroup
 }
 
-func newFleet(ctx context.Context, ids []string, o mesh.AgentOptions, interval time.Duration) *fleet {
+func newFleet(ctx context.Context, ids []string, o mesh.AgentOptions, interval time.Duration, n *network.Network) *fleet {
 	return &fleet{
-		ctx: ctx, ids: ids, options: o, servers: o.TURNServers,
+		ctx: ctx, ids: ids, options: o, servers: o.TURNServers, network: n,
 		traffic: newTraffic(ids, interval), members: map[string]*member{},
 	}
 }
@@ -46,6 +48,10 @@ func (f *fleet) start(id string) error {
 	}
 	o := f.options
 	o.ID, o.TURNServers = id, f.servers
+	var err error
+	if o.Net, err = f.network.Net(id); err != nil {
+		return fmt.Errorf("start agent %s: %w", id, err)
+	}
 	o.OnMessage = func(from string, m wire.Message, at time.Time) { f.traffic.receive(from, id, m, at) }
 	ctx, stop := context.WithCancel(f.ctx)
 	agent, err := mesh.StartAgent(ctx, o)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/mesh/lab/network"
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
@@ -70,6 +72,7 @@ type Lab struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 
+	network        *network.Network
 	servers        []*turnServer
 	witness        *witness
 	signaling      []*signalingServer
@@ -94,10 +97,11 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("start lab: %w", err)
 	}
-	l := &Lab{options: o, Username: username, Password: newKey(), AdminKey: newKey(), WitnessKey: newKey()}
+	l := &Lab{options: o, network: network.New(networkSeed), Username: username, Password: newKey(), AdminKey: newKey(), WitnessKey: newKey()}
 	for i := 1; i <= o.Agents; i++ {
 		l.Agents = append(l.Agents, agentID(i))
 	}
+	l.onClose(l.network.Close)
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	for _, part := range []func() error{
 		l.openDir, l.startTURN, l.startWitness, l.startServers, l.writeEnvFile, l.startAgents, l.startPrometheus,
@@ -181,6 +185,9 @@ func (l *Lab) startTURN() error {
 		}
 		t := TURNServer{Name: name, URI: uri, InRotation: i < 2}
 		l.TURN = append(l.TURN, t)
+		if addr, err := netip.ParseAddrPort(r.address()); err == nil {
+			l.network.LearnServer(addr, name)
+		}
 		l.servers = append(l.servers, &turnServer{TURNServer: t, relay: r})
 	}
 	return nil
@@ -189,7 +196,7 @@ func (l *Lab) startTURN() error {
 func (l *Lab) newRelay(name string, firstPort int) (relay, error) {
 	c := credentials{l.Username, l.Password}
 	if l.options.TURN == "pion" {
-		return newPionRelay(c)
+		return newPionRelay(c, l.network)
 	}
 	dir, err := os.MkdirTemp(l.Dir, name+"-")
 	if err != nil {
@@ -215,7 +222,7 @@ func (l *Lab) startWitness() (err error) {
 
 // startServers starts signaling, the controller and the lab's own control.
 func (l *Lab) startServers() (err error) {
-	l.fleet = newFleet(l.ctx, l.Agents, l.agentOptions(), l.options.TrafficInterval)
+	l.fleet = newFleet(l.ctx, l.Agents, l.agentOptions(), l.options.TrafficInterval, l.network)
 	if err := l.startSignaling(); err != nil {
 		return err
 	}

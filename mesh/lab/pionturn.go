@@ -11,6 +11,8 @@ import (
 
 	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
+
+	"github.com/infrafabric/meshctl/mesh/lab/network"
 )
 
 // pionRelay is a TURN server in this process.
@@ -18,16 +20,18 @@ type pionRelay struct {
 	addr            *net.UDPAddr
 	key, anotherKey []byte
 	username        string
+	network         *network.Network
 	faults          switches
 
 	server *turn.Server // nil while it is killed
 	held   net.Conn     // keeps the port of a killed server
 }
 
-func newPionRelay(c credentials) (*pionRelay, error) {
+func newPionRelay(c credentials, n *network.Network) (*pionRelay, error) {
 	r := &pionRelay{
 		addr:       &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
 		username:   c.username,
+		network:    n,
 		key:        turn.GenerateAuthKey(c.username, realm, c.password.Reveal()),
 		anotherKey: turn.GenerateAuthKey(c.username, realm, newKey().Reveal()),
 	}
@@ -53,9 +57,9 @@ func (r *pionRelay) start() error {
 		QuotaHandler: func(string, string, net.Addr) bool { return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) },
 		PacketConnConfigs: []turn.PacketConnConfig{{
 			PacketConn: &gate{conn, &r.faults},
-			RelayAddressGenerator: &relayRange{
+			RelayAddressGenerator: &network.RelayAddresses{Network: r.network, RelayAddressGenerator: &relayRange{
 				turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}, &r.faults,
-			},
+			}},
 			PermissionHandler: func(_ net.Addr, peer net.IP) bool { return peer.IsLoopback() },
 		}},
 	})

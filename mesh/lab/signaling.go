@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/infrafabric/meshctl/mesh/lab/network"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
@@ -45,6 +46,7 @@ type signaling struct {
 	seedOnly bool
 	links    func() []wire.Link // of the lab's agents, for /stats
 	faults   switches
+	network  *network.Network // learns who owns which address; nil: nobody asks
 
 	sessions map[*session]bool // open here; guarded by registry.mu
 	errors   int               // error frames sent; guarded by registry.mu
@@ -220,9 +222,24 @@ func (s *signaling) relay(me *session, signal wire.Signal) {
 	switch {
 	case to != nil:
 		signal.From = me.id
+		s.learn(signal)
 		to.send(signal)
 	case signal.Type != wire.TypeCandidate: // candidates outlive their agents
 		s.refuse(me, fmt.Sprintf("agent %q is not registered", signal.To))
+	}
+}
+
+// learn tells the network whose candidates these are, before the peer can use
+// them.
+func (s *signaling) learn(signal wire.Signal) {
+	switch {
+	case s.network == nil:
+	case signal.Candidate != nil:
+		s.network.LearnCandidate(signal.Candidate.Candidate, signal.From)
+	case signal.Offer != nil:
+		s.network.LearnDescription(signal.Offer.SDP, signal.From)
+	case signal.Answer != nil:
+		s.network.LearnDescription(signal.Answer.SDP, signal.From)
 	}
 }
 

@@ -33,6 +33,7 @@ func (l *Lab) startSignaling() error {
 			r = newRegistry()
 		}
 		s := &signalingServer{signaling: newSignaling(signalingName(i), l.options.SeedOnly, l.fleet.Links, r)}
+		s.network = l.network
 		var err error
 		if s.site, err = openSite(s.handler()); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
 
+	"github.com/infrafabric/meshctl/mesh/lab/network"
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
@@ -29,7 +30,7 @@ func startRelay(t *testing.T, backend string) *turnServer {
 		needCoturn(t)
 		r, err = newCoturnRelay(t.Context(), filepath.Join(t.TempDir(), "coturn"), turnLogin, 11_000)
 	} else {
-		r, err = newPionRelay(turnLogin)
+		r, err = newPionRelay(turnLogin, network.New(1))
 	}
 	if err != nil {
 		t.Fatal(err)

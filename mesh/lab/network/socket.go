@@ -117,13 +117,13 @@ func (s *socket) ReadFrom(p []byte) (int, net.Addr, error) {
 // rules, if they are not those of agents of this process: their own sockets
 // have met them. Other processes' sockets are out of reach.
 type RelayAddresses struct {
-	turn.RelayAddressGeneratorStatic
+	turn.RelayAddressGenerator
 	Network *Network
 }
 
 // AllocatePacketConn opens the socket of a relay address.
 func (r *RelayAddresses) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
-	conn, addr, err := r.RelayAddressGeneratorStatic.AllocatePacketConn(c)
+	conn, addr, err := r.RelayAddressGenerator.AllocatePacketConn(c)
 	if err != nil {
 		return nil, nil, err
 	}

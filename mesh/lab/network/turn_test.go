@@ -24,7 +24,7 @@ func turnServer(t *testing.T, n *Network) *net.UDPAddr {
 		AuthHandler: func(*turn.RequestAttributes) (string, []byte, bool) { return "u", key, true },
 		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: conn, RelayAddressGenerator: &RelayAddresses{
 			Network: n,
-			RelayAddressGeneratorStatic: turn.RelayAddressGeneratorStatic{
+			RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{
 				RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1",
 			},
 		}}},
