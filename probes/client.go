@@ -20,6 +20,9 @@ const (
 type client struct {
 	socket      *socket
 	credentials Credentials
+	family      Family // of the relayed address; "" = the server's choice
+	pace        *Pace
+	skew        time.Duration // of the server's clock, if known
 
 	realm, nonce    string
 	key             stun.MessageIntegrity // nil until the server has named its realm
@@ -42,20 +45,15 @@ const (
 // allocate asks for an allocation, first anonymously, since only that shows
 // the realm and an open relay. The caller must release it, also after an error.
 func (c *client) allocate(ctx context.Context) error {
-	r, err := c.askAllocation(ctx)
-	if err == nil {
-		return &Refusal{
-			Code: CodeTURNOpen, Step: stun.MethodAllocate.String(), Server: c.socket.server.String(),
-			Reason: "granted without credentials", After: c.rtt,
+	known, err := c.pace.enter(ctx, c.socket.server)
+	if err != nil {
+		return c.notAsked(err)
+	}
+	c.realm, c.nonce = known.realm, known.nonce
+	if known == (challenge{}) {
+		if err := c.challenged(ctx); err != nil {
+			return err
 		}
-	}
-	challenged := r.code == int(stun.CodeUnauthorized) || r.code == int(stun.CodeStaleNonce)
-	if !challenged || r.realm == "" || r.nonce == "" {
-		return err
-	}
-	c.realm, c.nonce = r.realm, r.nonce
-	if c.credentials.Empty() {
-		return withCode(err, CodeAuthMissing)
 	}
 	c.key = stun.NewLongTermIntegrity(c.credentials.Username, c.realm, c.credentials.Password.Reveal())
 	ctx, cancel := lingering(ctx, grantGrace)
@@ -64,10 +62,43 @@ func (c *client) allocate(ctx context.Context) error {
 	return err
 }
 
+// challenged asks anonymously and learns realm and nonce.
+func (c *client) challenged(ctx context.Context) error {
+	r, err := c.askAllocation(ctx)
+	if err == nil {
+		return &Refusal{
+			Code: CodeTURNOpen, Step: stun.MethodAllocate.String(), Server: c.socket.server.String(),
+			Reason: "granted without credentials", After: c.rtt,
+		}
+	}
+	isChallenge := r.code == int(stun.CodeUnauthorized) || r.code == int(stun.CodeStaleNonce)
+	if !isChallenge || r.realm == "" || r.nonce == "" {
+		return err
+	}
+	c.realm, c.nonce = r.realm, r.nonce
+	if c.credentials.Empty() {
+		return withCode(err, CodeAuthMissing)
+	}
+	c.pace.learn(c.socket.server, challenge{r.realm, r.nonce})
+	return nil
+}
+
+// notAsked names the end of the wait for a turn.
+func (c *client) notAsked(cause error) error {
+	code := CodeTURNInterrupted
+	if errors.Is(cause, errSilence) {
+		code = CodeLocalFault
+	}
+	return &Refusal{
+		Code: code, Step: stun.MethodAllocate.String(), Server: c.socket.server.String(),
+		Reason: "not sent: too many requests to this server", Err: cause,
+	}
+}
+
 func (c *client) askAllocation(ctx context.Context) (reply, error) {
 	attributes := []stun.Setter{requestedTransportUDP(), lifetime(askedLife)}
-	if c.socket.server.Addr().Is6() {
-		attributes = append(attributes, requestedFamilyIPv6())
+	if c.family != "" {
+		attributes = append(attributes, requestedFamily(c.family))
 	}
 	c.allocation = allocationAsked
 	r, err := c.request(ctx, stun.MethodAllocate, nil, attributes...)
@@ -195,7 +226,7 @@ func (c *client) refused(t *transaction, r reply) *Refusal {
 
 // facts are what is known of the server so far.
 func (c *client) facts() []Fact {
-	facts := []Fact{{"address", c.socket.server.String()}}
+	facts := c.socket.facts()
 	add := func(name, value string, known bool) {
 		if known {
 			facts = append(facts, Fact{name, value})

@@ -14,9 +14,15 @@ const (
 	CodeTURNDisabled    = "turn.disabled"
 	CodeTURNClosed      = "turn.closed"
 	CodeTURNUnreachable = "turn.unreachable"
+	CodeTURNHangup      = "turn.hangup"
 	CodeTURNGarbled     = "turn.garbled"
 	CodeTURNIntegrity   = "turn.integrity"
 	CodeTURNRefused     = "turn.refused"
+	CodeAllocateFailed  = "turn.alloc.failed"
+	CodeRealm           = "turn.realm"
+	CodeClockSkew       = "turn.clock.skew"
+	CodeFamilyRelay     = "turn.440"
+	CodeFamilyPeer      = "turn.443"
 	CodeTURNRedirect    = "turn.300"
 	CodePeerDenied      = "turn.403"
 	CodeTupleInUse      = "turn.437.tuple"
@@ -26,9 +32,18 @@ const (
 	CodeTURNOpen        = "turn.open"
 	CodeReleaseSilent   = "turn.release.unanswered"
 	CodeTURNInterrupted = "turn.interrupted"
-	CodeTURNUnsupported = "turn.transport.unsupported"
+	CodeTURNUnsupported = "turn.unsupported"
 
+	CodeAsymmetric    = "stun.asymmetric"
+	CodeMappedGateway = "stun.mapped.gateway"
+	CodeUDPBlocked    = "path.udp.blocked"
+
+	CodeInboundClosed   = "relay.inbound.closed"
 	CodeReturnBlocked   = "relay.return.blocked"
+	CodeEgressBlocked   = "relay.egress.blocked"
+	CodeAddressPrivate  = "relay.addr.private"
+	CodePeerUnreachable = "relay.peer.unreachable"
+	CodeRelayLoss       = "relay.loss"
 	CodeAddressMismatch = "relay.addr.mismatch"
 	CodeHairpinOnly     = "relay.hairpin.only"
 	CodeRelayUnproven   = "relay.unproven"
@@ -37,10 +52,15 @@ const (
 	CodeSTUNSilent      = "stun.silent"
 	CodeSTUNClosed      = "stun.closed"
 	CodeSTUNUnreachable = "stun.unreachable"
+	CodeSTUNHangup      = "stun.hangup"
+	CodeSTUNStalled     = "stun.stalled"
 	CodeSTUNGarbled     = "stun.garbled"
 	CodeSTUNRefused     = "stun.refused"
 	CodeSTUNInterrupted = "stun.interrupted"
-	CodeSTUNUnsupported = "stun.transport.unsupported"
+
+	CodeTLSNoListener = "tls.noListener"
+	CodeTLSHandshake  = "tls.handshake"
+	CodeTLSNotTURN    = "tls.notTurn"
 
 	CodeCertMissing     = "tls.noCertificate"
 	CodeCertExpired     = "tls.expired"
@@ -101,12 +121,24 @@ var meanings = []Meaning{
 		"the host is up and nothing listens there: start the TURN server or correct the port"},
 	{CodeTURNUnreachable, Fail, "the host cannot be reached",
 		"a router or the local network says so: check the address, the host and the route"},
+	{CodeTURNHangup, Fail, "the server takes the connection and closes it",
+		"check which service listens on this port, and its log"},
 	{CodeTURNGarbled, Fail, "something answers that is not a TURN server",
 		"check which service listens on this port"},
 	{CodeTURNIntegrity, Fail, "the answers do not prove knowledge of the password",
 		"another server or a middlebox answers in place of the TURN server"},
 	{CodeTURNRefused, Fail, "the server refuses the request",
 		"look up the STUN error code and read the server's log"},
+	{CodeAllocateFailed, Fail, "STUN answers and the server refuses to allocate",
+		"a check of STUN alone calls this server healthy: look up the STUN error code and read the server's log"},
+	{CodeRealm, Fail, "the server's realm is not the one that the credentials were made for",
+		"set realm on the server, or make the credentials for its realm"},
+	{CodeClockSkew, Fail, "the server rejects credentials that its clock, which is not ours, takes for expired",
+		"set the clocks by NTP, on the server first"},
+	{CodeFamilyRelay, Fail, "the server has no relay address of this family",
+		"give it a relay-ip of this family, or do not offer it to clients that need one"},
+	{CodeFamilyPeer, Fail, "the relayed address and the peer are of different families",
+		"ask for a relay of the peer's family"},
 	{CodeTURNRedirect, Fail, "the server redirects to another one",
 		"many clients cannot follow: list the other server directly"},
 	{CodePeerDenied, Unknown, "the server refuses to relay to the addresses that were tried",
@@ -125,11 +157,28 @@ var meanings = []Meaning{
 		"it stays until its lifetime ends, and counts against the quota until then"},
 	{CodeTURNInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 	{CodeTURNUnsupported, Unknown, "the target was not probed",
-		"probe turn: over udp"},
+		"give the URI of a TURN server: turn:HOST or turns:HOST"},
 
+	{CodeAsymmetric, Fail, "the server answers from another address than the one that was asked",
+		"set listening-ip to each address, and route replies by their source address"},
+	{CodeMappedGateway, Fail, "the server sees a gateway in place of its clients",
+		"forward to the server without rewriting the source address (DNAT without SNAT)"},
+	{CodeUDPBlocked, Fail, "the server is reached over TCP and not over UDP",
+		"a firewall drops UDP on this path: open it, and offer clients turns: on port 443 over tcp"},
+
+	{CodeInboundClosed, Fail, "the relay passes only answers: packets that were not asked for are dropped",
+		"open the relay's UDP port range (min-port to max-port) for inbound traffic to its address"},
 	{CodeReturnBlocked, Fail, "data leaves the relay but nothing comes back through it",
 		"open the relay's UDP port range for inbound traffic, also in the cloud's security group; " +
 			"or let this host send to those ports"},
+	{CodeEgressBlocked, Fail, "nothing leaves the relay for a peer that can be reached",
+		"allow outbound UDP from the relay's address"},
+	{CodeAddressPrivate, Fail, "the relay announces a private address and is reached by a public one",
+		"set external-ip to the public address"},
+	{CodePeerUnreachable, Unknown, "the echo peer does not answer, so it proves nothing about the relay",
+		"check that `meshctl probe peer` runs there and that its ports are open"},
+	{CodeRelayLoss, Fail, "the relay loses packets",
+		"look at the server's receive buffer errors (rmem_max), its load and its relay threads"},
 	{CodeAddressMismatch, Fail, "the relay sends from another address than it announces",
 		"set external-ip to the public address that the relay really has"},
 	{CodeHairpinOnly, Warn, "the relay passes data between two allocations, but none to or from this host",
@@ -144,12 +193,23 @@ var meanings = []Meaning{
 		"the host is up and nothing listens there: start the STUN server or correct the port"},
 	{CodeSTUNUnreachable, Fail, "the host cannot be reached",
 		"a router or the local network says so: check the address, the host and the route"},
+	{CodeSTUNHangup, Fail, "the server takes the connection and closes it",
+		"check which service listens on this port, and its log"},
+	{CodeSTUNStalled, Fail, "the server answers and then falls silent",
+		"look for a request rate limit or heavy packet loss"},
 	{CodeSTUNGarbled, Fail, "something answers that is not a STUN server",
 		"check which service listens on this port"},
 	{CodeSTUNRefused, Fail, "the server refuses the request",
 		"look up the STUN error code and read the server's log"},
 	{CodeSTUNInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
-	{CodeSTUNUnsupported, Unknown, "the target was not probed", "probe stun: over udp"},
+
+	{CodeTLSNoListener, Fail, "nothing speaks TLS on this port",
+		"TURN over TLS is off when its server cannot read the certificate or key: " +
+			"make both readable for its user, and check the port"},
+	{CodeTLSHandshake, Fail, "the TLS handshake fails",
+		"check that the server has a certificate with its key, and TLS 1.2 or later"},
+	{CodeTLSNotTURN, Fail, "TLS is served, but not by a TURN server",
+		"this port or name leads to another service: route the name of the TURN server to it"},
 
 	{CodeCertMissing, Fail, "the server presents no certificate",
 		"configure a certificate and its key, and reload the server"},

@@ -30,7 +30,7 @@ func FuzzReply(f *testing.F) {
 	server := netip.MustParseAddrPort("127.0.0.1:3478")
 
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &socket{server: server, connected: true, data: make(chan datagram, 1), waiting: map[transactionID]chan arrival{}}
+		s := &socket{service: "turn", transport: UDP, server: server, data: make(chan datagram, 1), waiting: map[transactionID]chan arrival{}}
 		inbox := s.register(request.TransactionID)
 		s.receive(b, server, time.Now())
 		select {

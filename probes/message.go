@@ -151,8 +151,12 @@ func requestedTransportUDP() stun.Setter {
 	return attribute(stun.AttrRequestedTransport, 17, 0, 0, 0)
 }
 
-func requestedFamilyIPv6() stun.Setter {
-	return attribute(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)
+func requestedFamily(f Family) stun.Setter {
+	number := byte(1)
+	if f == IPv6 {
+		number = 2
+	}
+	return attribute(stun.AttrRequestedAddressFamily, number, 0, 0, 0)
 }
 
 func lifetime(d time.Duration) stun.Setter {

@@ -47,14 +47,20 @@ func (p *peer) address(ctx context.Context) (netip.AddrPort, error) {
 	}
 }
 
-// answered tells whether the server has answered the Binding request by now.
-func (p *peer) answered() bool {
+// answered tells whether the server has answered the Binding request by now,
+// or else who did in its place.
+func (p *peer) answered() (elsewhere netip.AddrPort, yes bool) {
 	select {
 	case <-p.done:
-		return p.err == nil
+		yes = p.err == nil
 	default:
-		return false
 	}
+	if p.socket != nil {
+		p.socket.mu.Lock()
+		defer p.socket.mu.Unlock()
+		elsewhere = p.socket.elsewhere
+	}
+	return elsewhere, yes
 }
 
 func (p *peer) close() {

@@ -67,4 +67,19 @@ type Report struct {
 	Started  time.Time     `json:"started"`
 	Took     time.Duration `json:"-"`
 	Findings []Finding     `json:"findings"`
+	Quality  *Quality      `json:"quality,omitempty"` // of the relayed path, when it was measured
+}
+
+// Quality is what became of a paced series of packets that went through a
+// relay and back. Times are round trips in milliseconds.
+type Quality struct {
+	Sent       int     `json:"sent"`
+	Received   int     `json:"received"`
+	Duplicates int     `json:"duplicates"`
+	Loss       float64 `json:"loss"`      // of 0 to 1, over both ways
+	Jitter     float64 `json:"jitter_ms"` // RFC 3550 section 6.4.1
+	P50        float64 `json:"rtt_p50_ms"`
+	P95        float64 `json:"rtt_p95_ms"`
+	P99        float64 `json:"rtt_p99_ms"`
+	Max        float64 `json:"rtt_max_ms"`
 }

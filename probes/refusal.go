@@ -97,3 +97,12 @@ func stunCode(err error) int {
 	}
 	return 0
 }
+
+// withFacts adds to what is known of a refusal.
+func withFacts(err error, facts ...Fact) error {
+	var r *Refusal
+	if errors.As(err, &r) {
+		r.facts = append(r.facts, facts...)
+	}
+	return err
+}

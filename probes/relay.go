@@ -3,6 +3,7 @@ package probes
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -14,6 +15,7 @@ type relayRun struct {
 	peer    *peer
 	started time.Time
 
+	quality    *Quality
 	unreleased []error // of allocations whose release was not confirmed
 }
 
@@ -24,11 +26,39 @@ func (r *relayRun) release(ctx context.Context, c *client) {
 }
 
 // unallocated names why there is no allocation.
-func (r *relayRun) unallocated(err error) Finding {
-	if refusalCode(err) == CodeTURNSilent && r.peer.answered() {
+func (r *relayRun) unallocated(ctx context.Context, err error) []Finding {
+	err = r.client.socket.inside(err)
+	elsewhere, answered := r.peer.answered()
+	switch code := refusalCode(err); {
+	case code == CodeTURNSilent && answered:
 		err = withCode(err, CodeTURNDisabled)
+	case code == CodeTURNSilent && elsewhere.IsValid():
+		err = withFacts(withCode(err, CodeAsymmetric), Fact{"answers_from", elsewhere.String()})
+	case code == CodeTURNRefused && answered:
+		err = withCode(err, CodeAllocateFailed)
+	case code == CodeTURNRedirect:
+		return r.redirect(ctx, err)
 	}
-	return refusalFinding(err, r.client.facts())
+	return []Finding{refusalFinding(err, r.client.facts())}
+}
+
+// redirect probes the server that this one names, once: what that one says is
+// as good as what its users get, if they can follow.
+func (r *relayRun) redirect(ctx context.Context, err error) []Finding {
+	found := refusalFinding(err, r.client.facts())
+	to, errAddress := netip.ParseAddrPort(found.Fact("alternate"))
+	switch {
+	case errAddress != nil:
+		return []Finding{found}
+	case r.redirected || to == r.client.socket.server:
+		found.Summary += ", again"
+		return []Finding{found}
+	}
+	next := r.TURN
+	next.Server, next.redirected = to, true
+	findings, quality := next.findings(ctx)
+	r.quality = quality
+	return append([]Finding{found}, findings...)
 }
 
 // prove passes data between the allocation and our own second socket; where
@@ -49,17 +79,27 @@ func (r *relayRun) reflexive(ctx context.Context) passage {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Until(deadline)/2, errSilence)
 	defer cancel()
 	p := passage{via: "reflexive", relayed: r.client.relayed}
-	if p.peer, p.err = r.peer.address(ctx); p.err != nil {
+	if p.peer, p.err = r.peerAddress(ctx); p.err != nil {
 		return p
 	}
 	p.pass(ctx, r.client.end(reflexiveChannel, p.peer), r.peer.end(p.relayed), r.client.socket.schedule.First)
 	return p
 }
 
+// peerAddress is where the server sees our second socket. Without address
+// translation on the way to it, that is its own address.
+func (r *relayRun) peerAddress(ctx context.Context) (netip.AddrPort, error) {
+	here := r.client.socket.local().Addr()
+	if r.peer.socket != nil && r.client.mapped.Addr() == here {
+		return netip.AddrPortFrom(here, r.peer.socket.local().Port()), nil
+	}
+	return r.peer.address(ctx)
+}
+
 // hairpin makes a second allocation on the same server the far end.
 func (r *relayRun) hairpin(ctx context.Context) passage {
 	p := passage{via: "hairpin", relayed: r.client.relayed}
-	second, err := r.dial(r.client.socket.server)
+	second, err := r.dial(ctx, r.client.socket.server)
 	if err != nil {
 		p.err = err
 		return p

@@ -233,7 +233,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"wrong password", healthy, login(user, "wrong"), probes.CodeAuthRejected, 401, "refused with 401"},
 		{"no credentials", healthy, probes.Credentials{}, probes.CodeAuthMissing, 401, "refused with 401"},
 		{"release not confirmed", unreleased, goodLogin(), probes.CodeReleaseSilent, 0, "Refresh on "},
-		{"over tcp", wire.ServerURI{Scheme: "turn", Host: "127.0.0.1", Transport: "tcp"}, goodLogin(), probes.CodeTURNUnsupported, 0, "not probed yet over tcp"},
+		{"closed over tcp", overTCP(closed), goodLogin(), probes.CodeTURNClosed, 0, "connect on " + closed.Address() + ": port closed after "},
 		{"wrong name", wire.ServerURI{Scheme: "turn", Host: "no..such..name"}, goodLogin(), probes.CodeDNSFailed, 0, "resolve no..such..name: no such name after "},
 	}
 	for _, test := range tests {

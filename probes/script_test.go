@@ -161,7 +161,7 @@ func TestRunTellsDisabledFromSilent(t *testing.T) {
 		{"Binding answered from elsewhere", func(reply []byte, to netip.AddrPort) [][]byte {
 			_, _ = elsewhere.WriteToUDPAddrPort(reply, to)
 			return nil
-		}, probes.CodeTURNSilent},
+		}, probes.CodeAsymmetric},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := scripted(t, func(m *stun.Message, from netip.AddrPort) [][]byte {
@@ -223,7 +223,7 @@ func TestRunRetries(t *testing.T) {
 		{"stale port, signed", once(is(stun.MethodAllocate, true), mismatch), "new_port_after_437=yes"},
 		{"stale nonce at Allocate", once(is(stun.MethodAllocate, true), stale), "reflexive=data both ways"},
 		{"stale nonce at ChannelBind", once(is(stun.MethodChannelBind, true), stale), "reflexive=data both ways"},
-		{"no Binding at all", func(m *stun.Message, _ func([]byte)) bool { return m.Type.Method == stun.MethodBinding }, "hairpin=data both ways"},
+		{"no Binding at all", func(m *stun.Message, _ func([]byte)) bool { return m.Type.Method == stun.MethodBinding }, "reflexive=data both ways"},
 		{"lost Binding", once(is(stun.MethodBinding, false), lose), ""},
 		{"lost anonymous Allocate", once(is(stun.MethodAllocate, false), lose), "resent=1"},
 		{"lost Allocate", once(is(stun.MethodAllocate, true), lose), "resent=1"},

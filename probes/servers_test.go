@@ -53,6 +53,10 @@ func uri(addr netip.AddrPort) wire.ServerURI {
 	return wire.ServerURI{Scheme: "turn", Host: addr.Addr().String(), Port: int(addr.Port())}
 }
 
+func overTCP(u wire.ServerURI) wire.ServerURI {
+	return probes.Over(u, probes.TCP)[0]
+}
+
 func addrPort(a net.Addr) netip.AddrPort {
 	udp := a.(*net.UDPAddr).AddrPort()
 	return netip.AddrPortFrom(udp.Addr().Unmap(), udp.Port())

@@ -12,22 +12,26 @@ import (
 	"github.com/pion/stun/v3"
 )
 
-// socket is one UDP socket that talks to one STUN or TURN server. A connected
-// one hears from the kernel that the server's port is closed; an unconnected
+// socket talks to one STUN or TURN server over any transport. Over UDP a
+// connected one hears from the kernel that the server's port is closed; an open
 // one also hears everybody else, which an echo peer needs.
 type socket struct {
+	carrier
 	service   string // stun or turn: the prefix of its finding codes
+	transport Transport
 	schedule  Schedule
-	conn      *net.UDPConn
 	server    netip.AddrPort
-	connected bool
+	open      bool
+	secured   *secured      // nil without TLS and DTLS
 	data      chan datagram // what came without being a reply; the newest is dropped when nobody reads
 	done      chan struct{} // closed when reading has ended
 
-	mu       sync.Mutex
-	waiting  map[transactionID]chan arrival
-	answered bool  // a reply to one of our requests has come
-	garbage  error // why the last other datagram was ignored
+	mu        sync.Mutex
+	waiting   map[transactionID]chan arrival
+	answered  bool           // a reply to one of our requests has come
+	garbage   error          // why the last other datagram was ignored
+	broken    error          // why nothing can be read any more
+	elsewhere netip.AddrPort // where a reply to one of our requests came from, if not from the server
 }
 
 // arrival is a reply, or the network's word that there will be none.
@@ -37,70 +41,51 @@ type arrival struct {
 	at    time.Time
 }
 
-// connectSocket opens a socket that hears only from server.
-func connectSocket(service string, server netip.AddrPort, schedule Schedule) (*socket, error) {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
-	if err != nil {
-		return nil, err
-	}
-	return newSocket(service, conn, server, true, schedule), nil
-}
-
-// openSocket opens a socket on a local address that hears from everybody, and
-// takes replies from server only.
+// openSocket opens a UDP socket on a local address that hears from everybody,
+// and takes replies from server only.
 func openSocket(service string, local netip.Addr, server netip.AddrPort, schedule Schedule) (*socket, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
 	if err != nil {
 		return nil, err
 	}
-	return newSocket(service, conn, server, false, schedule), nil
+	return newSocket(service, datagrams{conn, server}, server, UDP, nil, schedule), nil
 }
 
-func newSocket(service string, conn *net.UDPConn, server netip.AddrPort, connected bool, schedule Schedule) *socket {
-	s := &socket{
-		service: service, schedule: schedule, conn: conn, server: server, connected: connected,
-		data: make(chan datagram, 16), done: make(chan struct{}), waiting: map[transactionID]chan arrival{},
+func newSocket(service string, c carrier, server netip.AddrPort, transport Transport, s *secured, schedule Schedule) *socket {
+	if transport.reliable() {
+		schedule.Sends = 1
 	}
-	go s.read()
-	return s
+	d, isUDP := c.(datagrams)
+	k := &socket{
+		carrier: c, service: service, transport: transport, schedule: schedule, server: server,
+		open: isUDP && d.to.IsValid(), secured: s,
+		data: make(chan datagram, 64), done: make(chan struct{}), waiting: map[transactionID]chan arrival{},
+	}
+	go k.receiveAll()
+	return k
 }
 
 func (s *socket) close() {
-	_ = s.conn.Close()
+	_ = s.Close()
 	<-s.done
 }
 
-func (s *socket) local() netip.AddrPort {
-	local, _ := s.conn.LocalAddr().(*net.UDPAddr)
-	return local.AddrPort()
-}
-
-// write sends to the server.
-func (s *socket) write(b []byte) error {
-	if s.connected {
-		_, err := s.conn.Write(b)
-		return err
-	}
-	return s.writeTo(b, s.server)
-}
-
-// writeTo sends to anybody, from an unconnected socket.
+// writeTo sends to anybody, from an open socket.
 func (s *socket) writeTo(b []byte, to netip.AddrPort) error {
-	_, err := s.conn.WriteToUDPAddrPort(b, to)
-	return err
+	return s.carrier.(datagrams).writeTo(b, to)
 }
 
-// read hands out what arrives until the socket is closed.
-func (s *socket) read() {
+// receiveAll hands out what arrives until the socket is closed.
+func (s *socket) receiveAll() {
 	defer close(s.done)
 	buffer := make([]byte, maxDatagram)
 	for {
-		n, from, err := s.conn.ReadFromUDPAddrPort(buffer)
+		n, from, err := s.read(buffer)
 		at := time.Now()
 		switch {
 		case err == nil:
-			s.receive(buffer[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), at)
-		case errors.Is(err, net.ErrClosed):
+			s.receive(buffer[:n], from, at)
+		case errors.Is(err, net.ErrClosed) && s.transport == UDP:
 			return
 		case !s.fail(err, at):
 			return
@@ -117,19 +102,27 @@ func (s *socket) fail(err error, at time.Time) bool {
 		deliver(inbox, arrival{err: err, at: at})
 	}
 	var errno syscall.Errno
-	return errors.As(err, &errno)
+	if s.transport == UDP && errors.As(err, &errno) {
+		return true
+	}
+	s.broken = err
+	return false
 }
 
-// receive sorts one datagram: STUN and ChannelData differ in the first two
-// bits (RFC 8656 section 12).
+// receive sorts one message: STUN and ChannelData differ in the first two bits
+// (RFC 8656 section 12).
 func (s *socket) receive(b []byte, from netip.AddrPort, at time.Time) {
-	if !stun.IsMessage(b) || !s.connected && from != s.server {
+	if !stun.IsMessage(b) {
 		s.receiveData(b, from)
 		return
 	}
 	m := stun.NewWithOptions(stun.WithStrict(true))
 	if err := stun.Decode(b, m); err != nil {
 		s.ignore(err)
+		return
+	}
+	if s.open && from != s.server {
+		s.receiveElsewhere(m, b, from)
 		return
 	}
 	if m.Type == stun.NewType(stun.MethodData, stun.ClassIndication) {
@@ -141,10 +134,10 @@ func (s *socket) receive(b []byte, from netip.AddrPort, at time.Time) {
 	s.receiveReply(m, at)
 }
 
-// receiveData takes ChannelData on a connected socket, and anything on an
-// unconnected one: whoever reads it compares it with what was sent.
+// receiveData takes ChannelData, and anything on an open socket: whoever reads
+// it compares it with what was sent.
 func (s *socket) receiveData(b []byte, from netip.AddrPort) {
-	if !s.connected {
+	if s.open {
 		deliver(s.data, datagram{from, bytes.Clone(b)})
 		return
 	}
@@ -154,6 +147,17 @@ func (s *socket) receiveData(b []byte, from netip.AddrPort) {
 		return
 	}
 	deliver(s.data, datagram{payload: bytes.Clone(payload)})
+}
+
+// receiveElsewhere notes who answers in the server's place. Only who has seen
+// the request knows its transaction id.
+func (s *socket) receiveElsewhere(m *stun.Message, b []byte, from netip.AddrPort) {
+	s.mu.Lock()
+	if _, ours := s.waiting[m.TransactionID]; ours {
+		s.elsewhere = from
+	}
+	s.mu.Unlock()
+	s.receiveData(b, from)
 }
 
 func (s *socket) receiveReply(m *stun.Message, at time.Time) {
@@ -184,6 +188,9 @@ func (s *socket) register(id transactionID) <-chan arrival {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting[id] = inbox
+	if s.broken != nil {
+		deliver(inbox, arrival{err: s.broken, at: time.Now()})
+	}
 	return inbox
 }
 

@@ -2,63 +2,60 @@ package probes
 
 import (
 	"context"
+	"crypto/x509"
+	"net/netip"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// STUN asks a server where it sees us: one Binding request over UDP. It says
-// nothing about relaying, even on a TURN server.
+// STUN asks a server where it sees us: one Binding request over the transport
+// of Target. It says nothing about relaying, even on a TURN server.
 type STUN struct {
 	Target   wire.ServerURI
-	Timeout  time.Duration // of the whole probe; 0 = as long as the schedule
-	Schedule Schedule      // zero = QuickSchedule
+	Server   netip.AddrPort // asked in place of the address that Target resolves to; not valid = that
+	Roots    *x509.CertPool // certificate authorities for TLS and DTLS; nil = the system's
+	Timeout  time.Duration  // of the whole probe; 0 = two schedules
+	Schedule Schedule       // zero = QuickSchedule
 }
 
 // Run asks once and reports stun.ok or what was wrong.
 func (p STUN) Run(ctx context.Context) Report {
 	started := time.Now()
-	return newReport("stun", p.Target, started, []Finding{p.ask(ctx)})
+	return newReport("stun", p.Target, started, p.ask(ctx))
 }
 
-func (p STUN) ask(ctx context.Context) Finding {
-	if p.Target.Secure() || p.Target.EffectiveTransport() != "udp" {
-		return newFinding(CodeSTUNUnsupported, unsupported(p.Target))
-	}
+func (p STUN) ask(ctx context.Context) []Finding {
 	schedule := p.Schedule.orQuick()
-	ctx, cancel := schedule.bounded(ctx, p.Timeout)
-	defer cancel()
-	server, err := resolve(ctx, p.Target, "stun")
-	if err != nil {
-		return refusalFinding(err, nil)
+	timeout := p.Timeout
+	if timeout <= 0 {
+		timeout = 2 * schedule.GiveUp
 	}
-	s, err := connectSocket("stun", server, schedule)
+	ctx, cancel := schedule.bounded(ctx, timeout)
+	defer cancel()
+	server := p.Server
+	if !server.IsValid() {
+		var err error
+		if server, err = resolve(ctx, p.Target, "stun"); err != nil {
+			return []Finding{refusalFinding(err, nil)}
+		}
+	}
+	d := dialer{service: "stun", transport: TransportOf(p.Target), host: p.Target.Host, server: server, schedule: schedule}
+	s, err := d.dial(ctx)
 	if err != nil {
-		return newFinding(CodeLocalFault, cause(err), Fact{"address", server.String()})
+		return []Finding{refusalFinding(err, nil)}
 	}
 	defer s.close()
 	x, err := s.binding(ctx)
 	if err != nil {
-		return refusalFinding(err, nil)
+		return append([]Finding{refusalFinding(s.inside(err), s.facts())}, s.judged(p.Target, p.Roots)...)
 	}
-	facts := []Fact{{"address", server.String()}, {"mapped", x.reply.mapped.String()}}
+	facts := append(s.facts(), Fact{"mapped", x.reply.mapped.String()})
 	if x.reply.software != "" {
 		facts = append(facts, Fact{"software", x.reply.software})
 	}
 	if x.rtt > 0 {
 		facts = append(facts, Fact{"rtt_ms", millis(x.rtt)})
 	}
-	return newFinding(CodeSTUNOK, "", facts...)
-}
-
-// unsupported says in what way a target goes beyond what is probed.
-func unsupported(target wire.ServerURI) string {
-	transport := target.EffectiveTransport()
-	switch {
-	case target.Secure() && transport == "udp":
-		transport = "dtls"
-	case target.Secure():
-		transport = "tls"
-	}
-	return "not probed yet over " + transport
+	return append([]Finding{newFinding(CodeSTUNOK, "", facts...)}, s.judged(p.Target, p.Roots)...)
 }

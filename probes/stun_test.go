@@ -31,7 +31,6 @@ func TestSTUN(t *testing.T) {
 		{"refuses", refusing, probes.CodeSTUNRefused},
 		{"answers without address", unmapped, probes.CodeSTUNGarbled},
 		{"wrong name", wire.ServerURI{Host: "no..such..name"}, probes.CodeDNSFailed},
-		{"over tcp", wire.ServerURI{Host: "127.0.0.1", Transport: "tcp"}, probes.CodeSTUNUnsupported},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

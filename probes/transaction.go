@@ -3,6 +3,7 @@ package probes
 import (
 	"context"
 	"errors"
+	"os"
 	"syscall"
 	"time"
 
@@ -134,6 +135,12 @@ func (t *transaction) unreachable(err error) error {
 		return t.refusal("closed", "port closed", err)
 	case errors.Is(err, syscall.EHOSTUNREACH):
 		return t.refusal("unreachable", "host unreachable", err)
+	case errors.As(err, new(*framingError)):
+		return t.refusal("garbled", "no usable answer", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return t.refusal("stalled", "it takes no more data", nil)
+	case t.socket.transport != UDP: // end of file, a reset, or an alert
+		return t.refusal("hangup", "the connection was closed", nil)
 	}
 	r := t.refusal("", "not sent", err)
 	r.Code = CodeLocalFault

@@ -2,8 +2,10 @@ package probes
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -11,21 +13,44 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// TURN asks a TURN server over UDP (RFC 8656) what its users ask: for an
-// allocation, and to relay data both ways through it.
+// TURN asks a TURN server (RFC 8656) what its users ask: for an allocation,
+// and to relay data both ways through it. The scheme and transport of Target
+// say over what: UDP, TCP, TLS or DTLS.
 type TURN struct {
 	Target      wire.ServerURI
+	Server      netip.AddrPort // asked in place of the address that Target resolves to; not valid = that
 	Credentials Credentials
-	Timeout     time.Duration // of the whole probe but the release; 0 = as long as the schedule
-	Schedule    Schedule      // zero = QuickSchedule
+	Peer        netip.AddrPort // of an EchoPeer, which must be reachable; not valid = sockets of this host
+	RelayFamily Family         // of the relayed address; "" = that of Peer, or else of the server
+	Roots       *x509.CertPool // certificate authorities for TLS and DTLS; nil = the system's
+	Skew        time.Duration  // how far the server's clock is ahead, if known, as from an HTTP Date
+	Pace        *Pace          // shared by all probes of one run; nil = no limit
+	Count       int            // packets of the quality phase; 0 = none
+	Rate        float64        // packets a second; 0 = 50
+	Timeout     time.Duration  // of the whole probe but the quality phase and the release; 0 = three schedules
+	Schedule    Schedule       // zero = QuickSchedule
+
+	redirected bool // by another server, which ends here
 }
+
+// Family is a family of addresses.
+type Family string
+
+// The families of addresses.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
 
 // Run proves the relay and reports turn.ok, or names what was wrong. Whatever
 // happens, also when ctx ends, it gives back what it allocated and waits for
 // the server's confirmation, up to a second more.
 func (p TURN) Run(ctx context.Context) Report {
 	started := time.Now()
-	return newReport("turn", p.Target, started, p.findings(ctx))
+	findings, quality := p.findings(ctx)
+	r := newReport("turn", p.Target, started, findings)
+	r.Quality = quality
+	return r
 }
 
 // Check asks for an allocation and gives it back, without passing data: for a
@@ -34,7 +59,7 @@ func (p TURN) Run(ctx context.Context) Report {
 // Binding runs beside, a server without relaying is turn.silent here.
 func (p TURN) Check(ctx context.Context) (latency time.Duration, err error) {
 	started := time.Now()
-	bounded, cancel := p.Schedule.orQuick().bounded(ctx, p.Timeout)
+	bounded, cancel := p.whole(ctx)
 	defer cancel()
 	c, err := p.connect(bounded)
 	if err != nil {
@@ -66,25 +91,41 @@ func (p TURN) named(err error) *Refusal {
 
 // connect finds the server and opens a socket to it.
 func (p TURN) connect(ctx context.Context) (*client, error) {
-	switch {
-	case !p.Target.IsTURN():
+	if !p.Target.IsTURN() {
 		return nil, &Refusal{Code: CodeTURNUnsupported, Reason: p.Target.Scheme + ": is not the scheme of a TURN server"}
-	case p.Target.Secure() || p.Target.EffectiveTransport() != "udp":
-		return nil, &Refusal{Code: CodeTURNUnsupported, Reason: unsupported(p.Target)}
 	}
-	server, err := resolve(ctx, p.Target, "turn")
-	if err != nil {
-		return nil, err
+	server := p.Server
+	if !server.IsValid() {
+		var err error
+		if server, err = resolve(ctx, p.Target, "turn"); err != nil {
+			return nil, err
+		}
 	}
-	return p.dial(server)
+	return p.dial(ctx, server)
 }
 
-func (p TURN) dial(server netip.AddrPort) (*client, error) {
-	s, err := connectSocket("turn", server, p.Schedule.orQuick())
+func (p TURN) dial(ctx context.Context, server netip.AddrPort) (*client, error) {
+	d := dialer{
+		service: "turn", transport: TransportOf(p.Target), host: p.Target.Host,
+		server: server, schedule: p.Schedule.orQuick(),
+	}
+	s, err := d.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &client{socket: s, credentials: p.Credentials}, nil
+	return &client{socket: s, credentials: p.Credentials, family: p.family(server), pace: p.Pace, skew: p.Skew}, nil
+}
+
+// family is that of the relayed address. A server asked without one gives
+// IPv4, or the family of its own listener.
+func (p TURN) family(server netip.AddrPort) Family {
+	switch {
+	case p.RelayFamily != "":
+		return p.RelayFamily
+	case p.Peer.IsValid() && p.Peer.Addr().Unmap().Is6(), !p.Peer.IsValid() && server.Addr().Is6():
+		return IPv6
+	}
+	return ""
 }
 
 // allocate returns the client that has the allocation: another one when the
@@ -96,7 +137,7 @@ func (p TURN) allocate(ctx context.Context, c *client) (*client, error) {
 	if stunCode(err) != int(stun.CodeAllocMismatch) {
 		return c, err
 	}
-	again, errDial := p.dial(c.socket.server)
+	again, errDial := p.dial(ctx, c.socket.server)
 	if errDial != nil {
 		return c, err
 	}
@@ -105,12 +146,28 @@ func (p TURN) allocate(ctx context.Context, c *client) (*client, error) {
 	return again, again.allocate(ctx)
 }
 
-func (p TURN) findings(ctx context.Context) []Finding {
-	bounded, cancel := p.Schedule.orQuick().bounded(ctx, p.Timeout)
+// whole limits the whole probe. Each transaction has the time of one schedule;
+// setup, allocation and relayed data together have that of three.
+func (p TURN) whole(ctx context.Context) (context.Context, context.CancelFunc) {
+	schedule := p.Schedule.orQuick()
+	timeout := p.Timeout
+	if timeout <= 0 {
+		timeout = 3 * schedule.GiveUp
+	}
+	return schedule.bounded(ctx, timeout)
+}
+
+func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
+	bounded, cancel := p.whole(ctx)
 	defer cancel()
 	c, err := p.connect(bounded)
 	if err != nil {
-		return []Finding{refusalFinding(p.named(err), nil)}
+		return []Finding{refusalFinding(p.named(err), nil)}, nil
+	}
+	problems := c.socket.judged(p.Target, p.Roots)
+	if untrusted := slices.ContainsFunc(problems, func(f Finding) bool { return f.Verdict == Fail }); untrusted {
+		defer func() { c.socket.close() }()
+		return append(p.anonymous(bounded, ctx, c), problems...), nil
 	}
 	far := startPeer(bounded, c.socket.local().Addr(), c.socket.server, p.Schedule.orQuick())
 	defer far.close()
@@ -118,16 +175,28 @@ func (p TURN) findings(ctx context.Context) []Finding {
 	c, err = p.allocate(bounded, c)
 	defer c.socket.close()
 	run := relayRun{TURN: p, client: c, peer: far, started: started}
-	var found Finding
 	if err != nil {
-		found = run.unallocated(err)
+		all = run.unallocated(ctx, err)
 	} else {
-		found = run.prove(bounded)
+		all = []Finding{run.prove(bounded)}
 	}
 	run.release(ctx, c)
-	all := []Finding{found}
+	all = append(all, problems...)
 	for _, err := range run.unreleased {
 		all = append(all, refusalFinding(err, nil))
 	}
-	return all
+	return all, run.quality
+}
+
+// anonymous asks only whether this is a TURN server: to one whose certificate
+// is not trusted no credentials go.
+func (p TURN) anonymous(bounded, ctx context.Context, c *client) []Finding {
+	c.credentials = Credentials{}
+	err := c.socket.inside(c.allocate(bounded))
+	_ = c.release(ctx)
+	switch refusalCode(err) {
+	case CodeTLSNotTURN, CodeTURNOpen, CodeTURNInterrupted:
+		return []Finding{refusalFinding(err, c.facts())}
+	}
+	return nil
 }

@@ -62,7 +62,7 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 		{"silent", goodLogin(), silent, nil, probes.CodeTURNSilent},
 		{"closed port", goodLogin(), closed, nil, probes.CodeTURNClosed},
 		{"relaying switched off", goodLogin(), onPion(func(c *turn.ServerConfig) { c.AuthHandler = nil }),
-			onCoturn(userFlags("--no-udp-relay")...), probes.CodeTURNRefused},
+			onCoturn(userFlags("--no-udp-relay")...), probes.CodeAllocateFailed},
 		{"STUN only", goodLogin(), nil, onCoturn(userFlags("--stun-only")...), probes.CodeTURNDisabled},
 		{"quota reached", goodLogin(), onPion(func(c *turn.ServerConfig) { c.QuotaHandler = noQuota }),
 			holding(onCoturn(userFlags("--user-quota", "1")...)), probes.CodeQuotaReached},
@@ -95,7 +95,8 @@ func TestRunNamesWhatIsWrong(t *testing.T) {
 func wantReport(t *testing.T, r probes.Report, code string) {
 	t.Helper()
 	m, known := probes.Explain(code)
-	if !known || len(r.Findings) != 1 || r.Findings[0].Code != code {
+	followed := code == probes.CodeTURNRedirect && len(r.Findings) > 1 // the other server has findings of its own
+	if !known || len(r.Findings) != 1 && !followed || r.Findings[0].Code != code {
 		t.Fatalf("got %+v, want one finding %s", r, code)
 	}
 	if r.Verdict != m.Verdict || r.Findings[0].Verdict != m.Verdict {
@@ -184,14 +185,9 @@ func TestRunProvesTheRelayByTheBestWay(t *testing.T) {
 	}
 }
 
-func TestRunRefusesWhatItCannotProbe(t *testing.T) {
-	for _, target := range []string{"turn:127.0.0.1?transport=tcp", "turns:127.0.0.1", "turns:127.0.0.1?transport=udp", "stun:127.0.0.1"} {
-		u, err := wire.ParseServerURI(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantReport(t, probes.TURN{Target: u, Credentials: goodLogin()}.Run(t.Context()), probes.CodeTURNUnsupported)
-	}
+func TestRunRefusesWhatIsNoTURNServer(t *testing.T) {
+	target := wire.ServerURI{Scheme: "stun", Host: "127.0.0.1"}
+	wantReport(t, probes.TURN{Target: target, Credentials: goodLogin()}.Run(t.Context()), probes.CodeTURNUnsupported)
 }
 
 func TestRunNamesAWrongName(t *testing.T) {
