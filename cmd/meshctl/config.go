@@ -199,6 +199,9 @@ func (a *app) readSecret(env, file string) (secret.Secret, error) {
 	if file == "" {
 		return secret.Secret{}, nil
 	}
+	if file == "-" {
+		return a.readStdin()
+	}
 	data, err := readSmall(file, maxSecret)
 	if err != nil {
 		return secret.Secret{}, usageError("read key %s: %w", file, err)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/control"
@@ -114,6 +115,21 @@ func (a *app) addTURN(c config, m *runbooks.Mesh) error {
 		m.RelayOnly = *c.Agents.RelayOnly
 	}
 	m.TURN = probes.Credentials{Username: username, Password: password}
+	return a.mintTURN(c, m)
+}
+
+// mintTURN makes fresh credentials where a REST secret is configured and the
+// environment does not name a user.
+func (a *app) mintTURN(c config, m *runbooks.Mesh) error {
+	if len(c.TURN.REST.Secrets) == 0 || a.getenv("MESHCTL_TURN_USERNAME") != "" {
+		return nil
+	}
+	keys, err := a.restKeys(c, credentialOptions{})
+	if err != nil {
+		return err
+	}
+	expires := time.Now().Add(time.Duration(c.TURN.REST.TTL))
+	m.TURN.Username, m.TURN.Password = secret.MintREST(keys[0].key, c.TURN.REST.User, expires)
 	return nil
 }
 

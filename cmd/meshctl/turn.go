@@ -12,7 +12,7 @@ import (
 )
 
 func newTurnCmd(a *app) *cobra.Command {
-	return group("turn", "TURN servers: list, recover", newTurnListCmd(a), newTurnRecoverCmd(a))
+	return group("turn", "TURN servers: list, recover, credential", newTurnListCmd(a), newTurnRecoverCmd(a), newTurnCredentialCmd(a))
 }
 
 func newTurnListCmd(a *app) *cobra.Command {
