@@ -1,5 +1,7 @@
 # Turns the output of `go test -bench` into one JSON line per figure that has a
 # bar: what was measured, the bar, the actual value, and whether it holds.
+# The unit is what stands before the slash in "ms/outage".
+function unit(key,  parts) { split(key, parts, "[ /]"); return parts[2] }
 BEGIN {
   bar["BenchmarkFailoverOutage ms/outage"] = 1500
   what["BenchmarkFailoverOutage ms/outage"] = "automatic failover, relay only, TURN killed: median outage"
@@ -9,6 +11,8 @@ BEGIN {
   what["BenchmarkStartVersion ms/start"] = "meshctl version: median wall time"
   bar["BenchmarkStartComplete ms/start"] = 25
   what["BenchmarkStartComplete ms/start"] = "meshctl __complete: median wall time"
+  bar["BenchmarkAppend x/bare"] = 1.5
+  what["BenchmarkAppend x/bare"] = "journal append against a bare write and fsync: ratio of medians"
 }
 /^Benchmark/ {
   name = $1
@@ -19,7 +23,7 @@ BEGIN {
       seen[key] = 1
       ok = ($i + 0 <= bar[key])
       if (!ok) missed = 1
-      printf "{\"what\":\"%s\",\"unit\":\"ms\",\"bar\":%s,\"actual\":%s,\"ok\":%s}\n", what[key], bar[key], $i, ok ? "true" : "false"
+      printf "{\"what\":\"%s\",\"unit\":\"%s\",\"bar\":%s,\"actual\":%s,\"ok\":%s}\n", what[key], unit(key), bar[key], $i, ok ? "true" : "false"
       fflush()
     }
   }
@@ -27,7 +31,7 @@ BEGIN {
 /^(FAIL|---? FAIL|panic)/ { print > "/dev/stderr"; missed = 1 }
 END {
   for (key in bar) if (!(key in seen)) {
-    printf "{\"what\":\"%s\",\"unit\":\"ms\",\"bar\":%s,\"actual\":null,\"ok\":false}\n", what[key], bar[key]
+    printf "{\"what\":\"%s\",\"unit\":\"%s\",\"bar\":%s,\"actual\":null,\"ok\":false}\n", what[key], unit(key), bar[key]
     missed = 1
   }
   exit missed

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -39,6 +38,7 @@ type Engine struct {
 	Grace time.Duration
 
 	known []Runbook // nil: All
+	disk  witnessclient.Disk
 }
 
 // Request is one recovery asked of the engine.
@@ -55,9 +55,6 @@ type Request struct {
 
 // NewRunID returns a sortable, unique id for a run.
 func NewRunID() string { return ulid.Make().String() }
-
-// RunsDir is where the journals of a state directory are.
-func RunsDir(stateDir string) string { return filepath.Join(stateDir, "runs") }
 
 // Run plans a recovery and, unless it is a dry run, carries it out. The error
 // is for what kept the engine itself from answering: a lock, an unfinished
@@ -124,10 +121,7 @@ func (e *Engine) carryOut(ctx context.Context, req Request, result Result) (Resu
 		stamp.FailoverID = stamp.Run
 	}
 	result.Run, result.FailoverID = stamp.Run, stamp.FailoverID
-	if err := os.MkdirAll(RunsDir(e.StateDir), 0o700); err != nil {
-		return result, err
-	}
-	journal, err := witnessclient.CreateJournal(journalPath(e.StateDir, stamp.Run), stamp)
+	journal, err := e.createJournal(stamp)
 	if err != nil {
 		return result, err
 	}

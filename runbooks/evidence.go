@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
-	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
@@ -35,7 +36,7 @@ func (e *Engine) Flush(ctx context.Context) (Flushed, error) {
 			continue
 		}
 		e.note("flush", j.Stamp.Run, 0)
-		d, err := e.flushOne(ctx, j.Path)
+		d, err := e.flushOne(ctx, strings.TrimSuffix(filepath.Base(j.Path), ".jsonl"))
 		flushed.Sent, flushed.AlreadyThere = flushed.Sent+d.Sent, flushed.AlreadyThere+d.AlreadyThere
 		if err != nil {
 			d.Left = j.Unacked
@@ -49,8 +50,8 @@ func (e *Engine) Flush(ctx context.Context) (Flushed, error) {
 	return flushed, nil
 }
 
-func (e *Engine) flushOne(ctx context.Context, path string) (witnessclient.Delivery, error) {
-	journal, err := witnessclient.OpenJournal(path)
+func (e *Engine) flushOne(ctx context.Context, run string) (witnessclient.Delivery, error) {
+	journal, err := e.openJournal(run)
 	if err != nil {
 		return witnessclient.Delivery{}, err
 	}
@@ -63,10 +64,7 @@ func (e *Engine) flushOne(ctx context.Context, path string) (witnessclient.Deliv
 func (e *Engine) LogEvent(ctx context.Context, event witnessclient.Event) (run string, audit Audit, err error) {
 	stamp := e.Stamp
 	stamp.Run = NewRunID()
-	if err := os.MkdirAll(RunsDir(e.StateDir), 0o700); err != nil {
-		return "", Audit{}, err
-	}
-	journal, err := witnessclient.CreateJournal(journalPath(e.StateDir, stamp.Run), stamp)
+	journal, err := e.createJournal(stamp)
 	if err != nil {
 		return "", Audit{}, err
 	}
@@ -85,79 +83,4 @@ func (e *Engine) LogEvent(ctx context.Context, event witnessclient.Event) (run s
 		return stamp.Run, Audit{}, err
 	}
 	return stamp.Run, r.deliver(), nil
-}
-
-// Evidence is the verdict on one journal.
-type Evidence struct {
-	witnessclient.Verification
-	Verdict probes.Verdict            `json:"verdict"`
-	Summary string                    `json:"summary"`
-	Witness *witnessclient.Comparison `json:"witness"` // null: not asked, or no answer
-}
-
-// VerifyEvidence checks journals, all of them when none is named, and compares
-// them with what the witness holds.
-func (e *Engine) VerifyEvidence(ctx context.Context, runs []string, ask bool) ([]Evidence, error) {
-	if len(runs) == 0 {
-		all, err := Runs(e.StateDir)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range all {
-			runs = append(runs, r.Run)
-		}
-	}
-	verified := make([]Evidence, 0, len(runs))
-	for _, run := range runs {
-		if _, err := findRun(e.StateDir, run); err != nil {
-			return nil, err
-		}
-		v, err := witnessclient.VerifyJournal(journalPath(e.StateDir, run))
-		if err != nil {
-			return nil, err
-		}
-		verified = append(verified, e.judgeEvidence(ctx, v, ask))
-	}
-	return verified, nil
-}
-
-func (e *Engine) judgeEvidence(ctx context.Context, v witnessclient.Verification, ask bool) Evidence {
-	evidence := Evidence{Verification: v, Verdict: probes.Pass, Summary: "whole and anchored"}
-	switch v.Chain {
-	case witnessclient.ChainBroken:
-		evidence.Verdict, evidence.Summary = probes.Fail, fmt.Sprintf("broken at line %d: %s", v.Line, v.Reason)
-		return evidence
-	case witnessclient.ChainUnanchored:
-		evidence.Verdict, evidence.Summary = probes.Unknown, "unanchored tail: "+v.Reason
-	}
-	if !ask {
-		return evidence
-	}
-	held, err := witnessclient.VerifyWitness(ctx, e.Mesh.Witness, v)
-	switch {
-	case err != nil:
-		evidence.Verdict = evidence.Verdict.Worse(probes.Unknown)
-		evidence.Summary += "; the witness could not be compared: " + err.Error()
-		return evidence
-	case held.Missing > 0 && held.Missing == v.Events-v.Acked && held.Extra+held.Duplicated+held.Altered == 0:
-		evidence.Verdict = evidence.Verdict.Worse(probes.Unknown)
-		evidence.Summary += fmt.Sprintf("; %d events are not delivered yet: meshctl witness flush", held.Missing)
-	case !held.OK():
-		evidence.Verdict = probes.Fail
-		evidence.Summary += fmt.Sprintf("; the witness differs: %d missing, %d extra, %d duplicated, %d altered", held.Missing, held.Extra, held.Duplicated, held.Altered)
-	default:
-		evidence.Summary += fmt.Sprintf("; the witness holds the same %d events", held.Matching)
-	}
-	evidence.Witness = &held
-	return evidence
-}
-
-// EvidenceVerdict is the verdict on all journals; none at all prove nothing
-// and damage nothing.
-func EvidenceVerdict(all []Evidence) probes.Verdict {
-	verdict := probes.Skip
-	for _, e := range all {
-		verdict = verdict.Worse(e.Verdict)
-	}
-	return verdict
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/infrafabric/meshctl/probes"
-	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 // FinishedError says that a run cannot be resumed or aborted any more.
@@ -91,7 +90,7 @@ func (e *Engine) rebuild(id string) (*run, error) {
 	if err := rec.Restore(summary.start.Facts); err != nil {
 		return nil, err
 	}
-	journal, err := witnessclient.OpenJournal(journalPath(e.StateDir, id))
+	journal, err := e.openJournal(id)
 	if err != nil {
 		return nil, err
 	}

@@ -43,10 +43,6 @@ func (e *NoRunError) Error() string {
 	return fmt.Sprintf("open run %s: no journal in %s", e.Run, e.Dir)
 }
 
-func journalPath(stateDir, run string) string {
-	return filepath.Join(RunsDir(stateDir), run+".jsonl")
-}
-
 // Runs lists the journals of a state directory, oldest first. A damaged one
 // is listed with its damage.
 func Runs(stateDir string) ([]RunSummary, error) {

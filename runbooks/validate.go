@@ -120,10 +120,7 @@ func (e *Engine) openValidation(ctx context.Context, req ValidateRequest) (*vali
 	}
 	stamp := e.Stamp
 	stamp.Run, stamp.FailoverID, stamp.Scenario = v.run, v.subject.FailoverID, req.Scenario
-	if err := os.MkdirAll(RunsDir(e.StateDir), 0o700); err != nil {
-		return nil, err
-	}
-	journal, err := witnessclient.CreateJournal(journalPath(e.StateDir, v.run), stamp)
+	journal, err := e.createJournal(stamp)
 	if err != nil {
 		return nil, err
 	}

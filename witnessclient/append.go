@@ -9,9 +9,10 @@ import (
 
 // Append records an event and returns when it is on the disk. The zero
 // Timestamp becomes now; empty failover, incident and scenario fields come from
-// the stamp. The metadata keys run, seq, prev, hash, operator, operator_source,
-// host and meshctl_version (and, in run_finished, events and head) are set here,
-// whatever the caller put there. A *BrokenError is final.
+// the stamp. The metadata keys run, seq, prev, hash, events (how many came before
+// this one), operator, operator_source, host and meshctl_version, and head in
+// run_finished, are set here, whatever the caller put there. A *BrokenError is
+// final.
 func (j *Journal) Append(e Event) (Record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -35,11 +36,11 @@ func (j *Journal) stamped(e Event) Event {
 	e.IncidentID = cmp.Or(e.IncidentID, s.IncidentID)
 	e.Scenario = cmp.Or(e.Scenario, s.Scenario)
 	own := map[string]any{
-		"run": s.Run, "seq": j.contents.Lines + 1, "prev": j.contents.Head, "hash": "",
+		"run": s.Run, "seq": j.contents.Lines + 1, "prev": j.contents.Head, "hash": "", "events": j.contents.Events,
 		"operator": s.Operator, "operator_source": s.OperatorSource, "host": s.Host, "meshctl_version": s.Version,
 	}
 	if e.Name == RunFinished {
-		own["events"], own["head"] = j.contents.Events, j.contents.Head
+		own["head"] = j.contents.Head
 	}
 	metadata := map[string]any{}
 	maps.Copy(metadata, e.Metadata)
@@ -104,6 +105,10 @@ func (j *Journal) write(record any) (Record, error) {
 	p, err := j.contents.check(line)
 	if err != nil {
 		return Record{}, err
+	}
+	if j.contents.size+int64(len(line)) >= MaxJournal {
+		j.failure = &BrokenError{Path: j.path, Err: fmt.Errorf("it would be longer than %d bytes", MaxJournal)}
+		return Record{}, j.failure
 	}
 	_, err = j.file.Write(append(line, '\n'))
 	if err == nil {

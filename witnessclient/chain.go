@@ -1,6 +1,7 @@
 package witnessclient
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -42,15 +43,11 @@ const (
 
 // check tells whether line may follow the contents.
 func (c *Contents) check(line []byte) (entry, error) {
-	var p entry
-	err := json.Unmarshal(line, &p)
-	if err == nil && p.Journal == "" {
-		err = p.readEvent(line)
-	}
+	p, err := readEntry(line)
 	if err != nil {
 		return p, fmt.Errorf("not a record: %w", err)
 	}
-	if p.at, err = time.Parse(time.RFC3339, p.Timestamp); err != nil {
+	if p.at.IsZero() {
 		return p, errors.New("no usable timestamp")
 	}
 	switch {
@@ -64,10 +61,25 @@ func (c *Contents) check(line []byte) (entry, error) {
 	return p, c.checkKind(p)
 }
 
+// readEntry reads a line. That of an event, as we write it, is read only once.
+func readEntry(line []byte) (p entry, err error) {
+	if !bytes.HasPrefix(line, []byte(`{"event":`)) {
+		if err := json.Unmarshal(line, &p); err != nil {
+			return p, err
+		}
+		p.at, _ = time.Parse(time.RFC3339, p.Timestamp) // the zero time is refused
+	}
+	if p.Journal == "" {
+		err = p.readEvent(line)
+	}
+	return p, err
+}
+
 func (p *entry) readEvent(line []byte) error {
 	if err := json.Unmarshal(line, &p.event); err != nil {
 		return err
 	}
+	p.at = p.event.Timestamp
 	p.Run, _ = p.event.Metadata["run"].(string) // a missing one does not equal what is expected
 	p.Prev, _ = p.event.Metadata["prev"].(string)
 	p.Seq = number(p.event.Metadata["seq"])
@@ -111,10 +123,10 @@ func (c *Contents) checkEvent(p entry) error {
 		return errors.New("an event without a name")
 	case p.Run != c.Stamp.Run:
 		return fmt.Errorf("belongs to run %q, not to %q", p.Run, c.Stamp.Run)
+	case number(p.event.Metadata["events"]) != c.Events:
+		return fmt.Errorf("does not count the %d events before it", c.Events)
 	case p.event.Name != RunFinished:
 		return nil
-	case number(p.event.Metadata["events"]) != c.Events:
-		return fmt.Errorf("%s does not count the %d events before it", RunFinished, c.Events)
 	case p.event.Metadata["head"] != c.Head:
 		return fmt.Errorf("%s does not carry the head of the chain", RunFinished)
 	}

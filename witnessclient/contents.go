@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// MaxLine bounds one line of a journal, in bytes without the newline.
-const MaxLine = 1 << 20
+// The limits of a journal, in bytes. A run writes some tens of lines; what goes
+// beyond these is no journal, and is neither written nor read.
+const (
+	MaxLine    = 1 << 20  // one line, without the newline
+	MaxJournal = 64 << 20 // all of them
+)
 
 // Stamp is what every event of a run carries. Run is required.
 type Stamp struct {
@@ -84,7 +88,7 @@ func ReadJournal(path string) (Contents, error) {
 
 func readContents(path string, r io.Reader) (Contents, error) {
 	c := Contents{Path: path, Head: genesis}
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(io.LimitReader(r, MaxJournal+1))
 	lines.Buffer(nil, MaxLine+1)
 	lines.Split(splitLines)
 	for lines.Scan() {
@@ -100,6 +104,8 @@ func readContents(path string, r io.Reader) (Contents, error) {
 		c.take(p, bytes.Clone(line))
 	}
 	switch err := lines.Err(); {
+	case c.size > MaxJournal, c.Torn && c.size+int64(len(lines.Bytes())) > MaxJournal:
+		return c, c.damage(fmt.Errorf("the journal is longer than %d bytes", MaxJournal))
 	case errors.Is(err, bufio.ErrTooLong):
 		return c, c.damage(fmt.Errorf("longer than %d bytes", MaxLine))
 	case err != nil:

@@ -150,7 +150,7 @@ func chained(lines ...string) []byte {
 func TestForeignAndForgedLinesAreRefused(t *testing.T) {
 	const (
 		header = `{"journal":"header","format":1,"run":"R","seq":1,"prev":"$PREV","timestamp":"2026-03-01T12:00:00Z"}`
-		meta   = `"metadata":{"run":"R","seq":2,"prev":"$PREV"}}`
+		meta   = `"metadata":{"events":0,"run":"R","seq":2,"prev":"$PREV"}}`
 		ack    = `{"journal":"ack","acked":2,"seq":2,"prev":"$PREV","timestamp":"2026-03-01T12:00:00Z"}`
 		event  = `{"event":"x","timestamp":"2026-03-01T12:00:00Z",` + meta
 	)
@@ -183,8 +183,9 @@ func TestForeignAndForgedLinesAreRefused(t *testing.T) {
 		{"ack of nothing", []string{header, ack}, 2, "acknowledges"},
 		{"acked twice", []string{header, event, strings.Replace(ack, `"seq":2`, `"seq":3`, 1), strings.Replace(ack, `"seq":2`, `"seq":4`, 1)}, 4, "acknowledges"},
 		{"too long", []string{header, strings.Repeat("x", MaxLine+1)}, 2, "longer than"},
-		{"wrong count", []string{header, strings.Replace(event, `"x"`, `"run_finished"`, 1)}, 2, "does not count"},
-		{"wrong head", []string{header, strings.Replace(strings.Replace(event, `"x"`, `"run_finished"`, 1), `"run"`, `"events":0,"head":"00","run"`, 1)}, 2, "head"},
+		{"wrong count", []string{header, strings.Replace(event, `"events":0`, `"events":1`, 1)}, 2, "does not count"},
+		{"no count", []string{header, strings.Replace(event, `"events":0,`, ``, 1)}, 2, "does not count"},
+		{"wrong head", []string{header, strings.Replace(strings.Replace(event, `"x"`, `"run_finished"`, 1), `"run"`, `"head":"00","run"`, 1)}, 2, "head"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parse(chained(test.lines...))

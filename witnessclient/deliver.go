@@ -3,8 +3,14 @@ package witnessclient
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
 	"time"
+
+	"github.com/infrafabric/meshctl/mesh/httpapi"
 )
 
 // queryMargin widens the time range of queries for our own events on both
@@ -16,11 +22,14 @@ type Delivery struct {
 	Sent         int   // accepted by the witness now
 	AlreadyThere int   // found there, or refused as a duplicate (409): an earlier attempt had arrived
 	Left         int   // still without acknowledgement
-	LastError    error // why the delivery stopped; nil when nothing is left
+	Aside        int   // of these: refused for good, so that asking again now is no use
+	LastError    error // why the delivery stopped or what was refused; nil when nothing is left
 }
 
 // Deliver sends the events that the witness has not acknowledged, in order, and
-// stops at the first that cannot be delivered. An event of which an earlier
+// stops at the first that cannot be delivered. One that the witness refuses for
+// good (400, 413, 422, or another event under its key) is set aside for as long
+// as the journal is open, and does not keep the others. An event of which an earlier
 // attempt may have arrived, in this process or in one before it, is sent only
 // after the witness was asked and does not hold it; when the question fails it
 // stays. Several calls at once take turns. The error is that of a journal which
@@ -38,11 +47,20 @@ func Deliver(ctx context.Context, c *Client, j *Journal) (Delivery, error) {
 	}
 	for {
 		r, doubtful, err := j.next()
-		if err != nil || r.Seq == 0 {
+		if err != nil {
 			d.LastError, d.Left = err, j.left()
 			return d, err
 		}
+		if r.Seq == 0 {
+			d.Left = j.left()
+			d.Aside, d.LastError = j.refused()
+			return d, nil
+		}
 		already, err := c.deliver(ctx, j, r, doubtful)
+		if refusedForGood(err) {
+			j.setAside(r, err)
+			continue
+		}
 		if err != nil {
 			d.LastError, d.Left = err, j.left()
 			return d, nil
@@ -91,7 +109,7 @@ func (c *Client) holds(ctx context.Context, run string, r Record) (bool, error) 
 			continue
 		}
 		if e.Metadata["hash"] != r.Hash {
-			return false, fmt.Errorf("query events: the witness holds another event as %s/%d: not sent", run, r.Seq)
+			return false, &takenError{key: fmt.Sprintf("%s/%d", run, r.Seq)}
 		}
 		return true, nil
 	}
@@ -131,10 +149,51 @@ func (j *Journal) next() (r Record, doubtful bool, err error) {
 	}
 	for ; j.first < len(j.contents.Records); j.first++ {
 		if r := j.contents.Records[j.first]; r.IsEvent() && !r.Acked {
+			break
+		}
+	}
+	for _, r := range j.contents.Records[j.first:] {
+		if _, aside := j.aside[r.Seq]; r.IsEvent() && !r.Acked && !aside {
 			return r, j.doubt[r.Seq], nil
 		}
 	}
 	return Record{}, false, nil
+}
+
+// takenError says that the witness holds something else under an event's key.
+type takenError struct{ key string }
+
+func (e *takenError) Error() string {
+	return "query events: the witness holds another event as " + e.key + ": not sent"
+}
+
+// refusedForGood tells that the same event will be refused again, while others
+// may be accepted.
+func refusedForGood(err error) bool {
+	var status *httpapi.StatusError
+	if errors.As(err, &status) {
+		switch status.Code {
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+			return true
+		}
+	}
+	return errors.As(err, new(*takenError))
+}
+
+func (j *Journal) setAside(r Record, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.aside[r.Seq] = fmt.Errorf("%s (line %d) is refused and set aside: %w", r.Event.Name, r.Seq, err)
+}
+
+// refused gives how many events are set aside, and why the first of them is.
+func (j *Journal) refused() (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.aside) == 0 {
+		return 0, nil
+	}
+	return len(j.aside), j.aside[slices.Min(slices.Collect(maps.Keys(j.aside)))]
 }
 
 func (j *Journal) doubtful(seq int) {

@@ -52,6 +52,8 @@ func TestDeliver(t *testing.T) {
 			[]want{{0, 0, 3}, {3, 0, 0}}, []string{log, query, log, log, log}, 4, 3},
 		{"key refused throughout", []int{401}, []int{401, 401}, false,
 			[]want{{0, 0, 3}, {0, 0, 3}, {0, 0, 3}}, []string{log, query, query}, 1, 0},
+		{"one bad record", []int{accept, 422}, nil, false, []want{{2, 0, 1}, {0, 0, 1}}, []string{log, log, log}, 3, 2},
+		{"all bad", []int{400, 413, 422}, nil, false, []want{{0, 0, 3}, {0, 0, 3}}, []string{log, log, log}, 3, 0},
 		{"lost reply, then the query fails in every way", []int{loseReply}, []int{500, drop, htmlPage, halfReply, hang}, false,
 			[]want{{0, 0, 3}, {0, 0, 3}, {0, 0, 3}, {0, 0, 3}, {0, 0, 3}, {0, 0, 3}, {2, 1, 0}},
 			[]string{log, query, query, query, query, query, query, log, log}, 3, 3},
@@ -242,5 +244,23 @@ func TestDeliverStopsWhenTheJournalIsBroken(t *testing.T) {
 	}
 	if w.posts() != 1 {
 		t.Errorf("%d posts, want 1", w.posts())
+	}
+}
+
+// What was set aside is tried again by the next process, after a question.
+func TestSetAsideIsReportedAndTriedAgainLater(t *testing.T) {
+	w := startWitness(t, "127.0.0.1:0")
+	w.logs = []int{accept, 400}
+	c, j := w.client(t), testJournal(t, RunStarted, "bad", "good")
+	d, err := Deliver(t.Context(), c, j)
+	if err != nil || d.Aside != 1 || d.Left != 1 || d.LastError == nil || !strings.Contains(d.LastError.Error(), "bad (line 3) is refused and set aside") {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	again := reopen(t, j)
+	if d, err := Deliver(t.Context(), c, again); err != nil || d.Left != 0 || d.Sent != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if diff := cmp.Diff([]string{"run_started/2", "good/4", "bad/3"}, w.holds()); diff != "" {
+		t.Error(diff)
 	}
 }

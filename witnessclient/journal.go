@@ -20,21 +20,36 @@ type Journal struct {
 	lock *flock.Flock
 
 	mu       sync.Mutex
-	file     durable
+	file     File
 	contents Contents
 	stamp    Stamp
 	failure  error // final: every later write returns it
 
 	first      int           // index of the first record that may lack an acknowledgement
 	doubt      map[int]bool  // events of which an earlier delivery may have arrived
+	aside      map[int]error // events that the witness refuses for good
 	appended   chan struct{} // wakes the outbox
 	delivering chan struct{} // held by the one delivery that runs
 }
 
-// durable is the file of a journal.
-type durable interface {
+// File is where the lines of a journal go. A write is one whole line.
+type File interface {
 	io.WriteCloser
 	Sync() error
+}
+
+// Disk makes and opens journals; the zero Disk is the one to use.
+type Disk struct {
+	// Wrap stands between a journal and its file, so that a test can show what
+	// a failing disk or the end of the process does at any point.
+	Wrap func(File) File
+}
+
+func (d Disk) wrap(f File) File {
+	if d.Wrap == nil {
+		return f
+	}
+	return d.Wrap(f)
 }
 
 // BusyError says that another process, or another part of this one, has the
@@ -60,11 +75,14 @@ func (e *BrokenError) Error() string {
 // Unwrap gives the cause.
 func (e *BrokenError) Unwrap() error { return e.Err }
 
-// CreateJournal makes the journal of a new run and locks it. The file appears
-// under its name only when its header is on the disk. Its mode is 0600, or 0660
-// in a directory that its group may write. An existing file is an error
+// CreateJournal makes the journal of a new run on the zero Disk.
+func CreateJournal(path string, s Stamp) (*Journal, error) { return Disk{}.Create(path, s) }
+
+// Create makes the journal of a new run and locks it. The file appears under
+// its name only when its header is on the disk. Its mode is 0600, or 0660 in a
+// directory that its group may write. An existing file is an error
 // (fs.ErrExist).
-func CreateJournal(path string, s Stamp) (*Journal, error) {
+func (d Disk) Create(path string, s Stamp) (*Journal, error) {
 	if s.Run == "" {
 		return nil, fmt.Errorf("create journal %s: no run", path)
 	}
@@ -78,6 +96,7 @@ func CreateJournal(path string, s Stamp) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.file = d.wrap(f)
 	if err := j.start(dir, f); err != nil {
 		_ = j.Close()
 		return nil, fmt.Errorf("create journal %s: %w", path, err)
@@ -87,14 +106,8 @@ func CreateJournal(path string, s Stamp) (*Journal, error) {
 
 // start writes the header and gives the file its name.
 func (j *Journal) start(dir string, f *os.File) error {
-	info, err := os.Stat(dir)
-	if err != nil {
+	if err := Share(f); err != nil {
 		return err
-	}
-	if info.Mode()&0o020 != 0 {
-		if err := f.Chmod(0o660); err != nil {
-			return err
-		}
 	}
 	header := entry{Journal: kindHeader, Format: journalFormat, Stamp: j.stamp}
 	if _, err := j.appendEntry(header); err != nil {
@@ -106,20 +119,14 @@ func (j *Journal) start(dir string, f *os.File) error {
 	return syncDir(dir)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }() // only read
-	return d.Sync()
-}
+// OpenJournal opens the journal of an earlier run on the zero Disk.
+func OpenJournal(path string) (*Journal, error) { return Disk{}.Open(path) }
 
-// OpenJournal opens the journal of an earlier run to continue it, checks its
-// chain and cuts a torn last line off. Events carry the stamp the run was
-// created with, but no operator until SetActor names who continues. Errors:
-// *BusyError, *DamageError.
-func OpenJournal(path string) (*Journal, error) {
+// Open opens the journal of an earlier run to continue it, checks its chain and
+// cuts a torn last line off. Events carry the stamp the run was created with,
+// but no operator until SetActor names who continues. Errors: *BusyError,
+// *DamageError.
+func (d Disk) Open(path string) (*Journal, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -132,6 +139,7 @@ func OpenJournal(path string) (*Journal, error) {
 		_ = j.Close()
 		return nil, err
 	}
+	j.file = d.wrap(f)
 	return j, nil
 }
 
@@ -168,7 +176,7 @@ func newJournal(path string, f *os.File, c Contents, s Stamp) (*Journal, error) 
 		return nil, &BusyError{Path: path}
 	}
 	return &Journal{
-		path: path, lock: lock, file: f, contents: c, stamp: s, doubt: map[int]bool{},
+		path: path, lock: lock, file: f, contents: c, stamp: s, doubt: map[int]bool{}, aside: map[int]error{},
 		appended: make(chan struct{}, 1), delivering: make(chan struct{}, 1),
 	}, nil
 }

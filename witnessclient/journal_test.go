@@ -47,7 +47,7 @@ func TestJournalLines(t *testing.T) {
 		t.Errorf("header = %s", lines[0])
 	}
 	want := `{"event":"run_started","timestamp":"2026-03-01T12:00:00.005Z","failover_id":"F-1","incident_id":"INC-7","scenario":"B",` +
-		`"metrics":{"agents":4},"metadata":{"host":"bastion","meshctl_version":"1.0.0","operator":"alice@bastion","operator_source":"sudo",` +
+		`"metrics":{"agents":4},"metadata":{"events":0,"host":"bastion","meshctl_version":"1.0.0","operator":"alice@bastion","operator_source":"sudo",` +
 		`"prev":"` + first.Prev + `","run":"01RUN","seq":2,"why":"a <b> & c"}}`
 	if diff := cmp.Diff(want, lines[1]); diff != "" {
 		t.Errorf("event line (-want +got):\n%s", diff)
@@ -261,7 +261,7 @@ func TestFirstWriteErrorIsFinal(t *testing.T) {
 	defer func() { _ = full.Close() }()
 	for _, test := range []struct {
 		name  string
-		file  durable
+		file  File
 		cause string
 	}{
 		{"write", &disk{writeFails: true, err: cause}, "input/output error"},
@@ -361,26 +361,5 @@ func TestAppendLeavesTheCallersMapAlone(t *testing.T) {
 	mustAppend(t, testJournal(t), Event{Name: "x", Metadata: metadata})
 	if diff := cmp.Diff(map[string]any{"turn_server": "turn-1", "run": "mine"}, metadata); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	j := testJournal(b)
-	for b.Loop() {
-		mustAppend(b, j, Event{Name: "run_step_done", Metadata: map[string]any{"step": "reload"}})
-	}
-}
-
-// BenchmarkBareWriteSync is what the disk takes for the same line.
-func BenchmarkBareWriteSync(b *testing.B) {
-	j := testJournal(b)
-	line := append(mustAppend(b, j, Event{Name: "run_step_done", Metadata: map[string]any{"step": "reload"}}).Line, '\n')
-	for b.Loop() {
-		if _, err := j.file.Write(line); err != nil {
-			b.Fatal(err)
-		}
-		if err := j.file.Sync(); err != nil {
-			b.Fatal(err)
-		}
 	}
 }

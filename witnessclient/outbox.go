@@ -86,8 +86,8 @@ func (o *Outbox) deliver(ctx context.Context) (failed, broken bool) {
 	defer o.mu.Unlock()
 	o.state.Sent += d.Sent
 	o.state.AlreadyThere += d.AlreadyThere
-	o.state.LastError = d.LastError
-	return d.LastError != nil, err != nil
+	o.state.Aside, o.state.LastError = d.Aside, d.LastError
+	return d.LastError != nil && d.Left > d.Aside, err != nil
 }
 
 // State tells what was delivered since NewOutbox and what is left now. It never

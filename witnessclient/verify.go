@@ -65,6 +65,7 @@ type Comparison struct {
 	Matching   int    `json:"matching"`         // held once, with equal content and hash
 	Missing    int    `json:"missing"`          // in the journal, not at the witness
 	Extra      int    `json:"extra"`            // at the witness, not in the journal
+	Beyond     int    `json:"beyond"`           // of the extra ones: after the journal's last line
 	Duplicated int    `json:"duplicated"`       // copies beyond the first
 	Altered    int    `json:"altered"`          // content or hash differ
 	Reason     string `json:"reason,omitempty"` // the first difference
@@ -113,6 +114,9 @@ func (c *Comparison) compare(journal *Contents, held Event, copies map[int]int) 
 	i, found := journal.find(seq)
 	if !found || !journal.Records[i].IsEvent() {
 		c.Extra++
+		if seq > journal.Lines {
+			c.Beyond++
+		}
 		c.note("the witness holds %s as line %v, which is no event of the journal", held.Name, held.Metadata["seq"])
 		return
 	}
