@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -212,62 +211,3 @@ func firstPairError(r mesh.DeliveryResult) string {
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// latency judges the round trips that connected links report, apart by path.
-func (v *validation) latency(ctx context.Context) answer {
-	people, err := readPopulation(ctx, v.mesh.Controller)
-	if err != nil {
-		return unknown(err)
-	}
-	var direct, relay []float64
-	without := 0
-	for _, l := range people.links {
-		switch {
-		case l.State != wire.StateConnected:
-		case l.RTTMillis == nil || l.RTTAgeMillis == nil || l.Path == "" || *l.RTTAgeMillis > millis(v.mesh.Timings.StatsMaxAge):
-			without++
-		case l.Path == "relay":
-			relay = append(relay, *l.RTTMillis)
-		default:
-			direct = append(direct, *l.RTTMillis)
-		}
-	}
-	return judgeLatency(direct, relay, without, v.mesh.Thresholds)
-}
-
-func judgeLatency(direct, relay []float64, without int, limits Thresholds) answer {
-	a := answer{verdict: probes.Pass, facts: map[string]any{"links_direct": len(direct), "links_relay": len(relay), "links_without_fresh_value": without}}
-	if len(direct)+len(relay) == 0 || without > 0 {
-		a.verdict = probes.Unknown
-		a.summary = fmt.Sprintf("%d connected links report no fresh round trip with its path, %d do", without, len(direct)+len(relay))
-		return a
-	}
-	var said []string
-	for _, group := range []struct {
-		name       string
-		values     []float64
-		warn, fail float64
-	}{{"direct", direct, limits.RTTDirectWarn, limits.RTTDirectFail}, {"relay", relay, limits.RTTRelayWarn, limits.RTTRelayFail}} {
-		if len(group.values) == 0 {
-			continue
-		}
-		p50, p95 := quantile(group.values, 0.5), quantile(group.values, 0.95)
-		a.facts["rtt_p50_ms_"+group.name], a.facts["rtt_p95_ms_"+group.name] = p50, p95
-		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", group.name, p50, p95))
-		switch {
-		case p95 > group.fail:
-			a.verdict = a.verdict.Worse(probes.Fail)
-		case p95 > group.warn:
-			a.verdict = a.verdict.Worse(probes.Warn)
-		}
-	}
-	a.summary = strings.Join(said, "; ")
-	return a
-}
-
-// quantile is the nearest-rank quantile of unsorted values.
-func quantile(values []float64, q float64) float64 {
-	sorted := slices.Clone(values)
-	sort.Float64s(sorted)
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
-}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/control"
+	"github.com/infrafabric/meshctl/mesh/metrics"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
@@ -18,6 +19,7 @@ type Mesh struct {
 	SignalingStats *control.Client
 	SignalingURLs  []string
 	Witness        *witnessclient.Client
+	Metrics        *metrics.Client // Prometheus; nil = none
 	EnvFile        string
 	TURN           probes.Credentials
 	RelayOnly      bool

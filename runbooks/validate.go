@@ -245,7 +245,7 @@ func (v *validation) conclude(result Validation) (Audit, error) {
 		probes.Pass: "failover_recovery_validated", probes.Warn: "failover_recovery_validated", probes.Fail: "failover_recovery_failed",
 	}[result.Verdict]
 	if name != "" {
-		if err := r.event(witnessclient.Event{Name: name, Metrics: metrics(result.Checks), Metadata: map[string]any{"phases": phases(result.Checks)}}); err != nil {
+		if err := r.event(witnessclient.Event{Name: name, Metrics: eventMetrics(result.Checks), Metadata: map[string]any{"phases": phases(result.Checks)}}); err != nil {
 			return Audit{}, err
 		}
 	}
@@ -267,7 +267,7 @@ func phases(checks []CheckResult) []string {
 	return asked
 }
 
-func metrics(checks []CheckResult) map[string]any {
+func eventMetrics(checks []CheckResult) map[string]any {
 	m := map[string]any{}
 	for _, c := range checks {
 		for _, name := range []string{"registered_agents", "connection_success_rate"} {

@@ -23,13 +23,14 @@ var allowed = map[string][]string{
 	"mesh/wire":        {},
 	"mesh/httpapi":     {"mesh/secret"},
 	"mesh/control":     {"mesh/secret", "mesh/wire", "mesh/httpapi"},
+	"mesh/metrics":     {"mesh/secret", "mesh/httpapi"},
 	"witnessclient":    {"mesh/secret", "mesh/wire", "mesh/httpapi"},
 	"probes":           {"mesh/secret", "mesh/wire"},
 	"mesh":             {"mesh/secret", "mesh/wire", "mesh/httpapi", "witnessclient"},
 	"mesh/lab/network": {},
 	"mesh/lab":         {"mesh/lab/network", "mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "witnessclient"},
 	"runbooks/targets": {},
-	"runbooks":         {"mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "witnessclient", "probes", "runbooks/targets"},
+	"runbooks":         {"mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "mesh/metrics", "witnessclient", "probes", "runbooks/targets"},
 	"runbooks/drill":   {"mesh", "mesh/lab", "mesh/secret", "mesh/wire", "mesh/control", "witnessclient", "probes", "runbooks", "runbooks/targets"},
 }
 

@@ -19,7 +19,12 @@ import (
 // operation in errors ("read stats"). A failed attempt is repeated up to twice.
 // Errors: *UnreachableError, *StatusError, *NotOfferedError, *ReplyError.
 func (c *Client) Get(ctx context.Context, op, path string) (*Reply, error) {
-	return c.call(ctx, c.retried, request{op: op, method: http.MethodGet, path: path})
+	return c.GetQuery(ctx, op, path, nil)
+}
+
+// GetQuery is Get with a query, which errors do not name.
+func (c *Client) GetQuery(ctx context.Context, op, path string, query url.Values) (*Reply, error) {
+	return c.call(ctx, c.retried, request{op: op, method: http.MethodGet, path: path, query: query})
 }
 
 // Post sends body as JSON (nil: no body) with key as its Idempotency-Key; an
@@ -43,6 +48,7 @@ func (c *Client) Post(ctx context.Context, op, path, key string, body any, retry
 
 type request struct {
 	op, method, path, key string
+	query                 url.Values
 	body                  []byte
 }
 
@@ -106,6 +112,7 @@ func (c *Client) newRequest(ctx context.Context, r request, target string) (*ret
 	if err != nil {
 		return nil, err
 	}
+	req.URL.RawQuery = r.query.Encode()
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	if !c.options.Bearer.Empty() {

@@ -1,0 +1,118 @@
+package runbooks
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/infrafabric/meshctl/mesh/metrics"
+	"github.com/infrafabric/meshctl/mesh/wire"
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// latency judges the round trips that connected links report, apart by path.
+// Where links do not report them, Prometheus may know.
+func (v *validation) latency(ctx context.Context) answer {
+	people, err := readPopulation(ctx, v.mesh.Controller)
+	if err != nil {
+		return v.mesh.measuredLatency(ctx, unknown(err))
+	}
+	a := v.mesh.linkLatency(people)
+	if a.verdict == probes.Unknown {
+		return v.mesh.measuredLatency(ctx, a)
+	}
+	return a
+}
+
+// measuredLatency is Prometheus's answer where the links gave none, with
+// their reason when it does not know either.
+func (m *Mesh) measuredLatency(ctx context.Context, links answer) answer {
+	if m.Metrics == nil {
+		links.summary += "; no Prometheus is configured"
+		return links
+	}
+	known, err := m.Metrics.Latency(ctx)
+	if err != nil {
+		links.summary += "; " + err.Error()
+		return links
+	}
+	direct, relay := known[metrics.Direct], known[metrics.Relay]
+	a := answer{verdict: probes.Pass, facts: map[string]any{"source": "prometheus"}}
+	var said []string
+	for _, path := range []struct {
+		name       string
+		rtt        metrics.RTT
+		warn, fail float64
+	}{{"direct", direct, m.Thresholds.RTTDirectWarn, m.Thresholds.RTTDirectFail}, {"relay", relay, m.Thresholds.RTTRelayWarn, m.Thresholds.RTTRelayFail}} {
+		if path.rtt == (metrics.RTT{}) {
+			continue
+		}
+		a.facts["rtt_p50_ms_"+path.name], a.facts["rtt_p95_ms_"+path.name] = path.rtt.P50, path.rtt.P95
+		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", path.name, path.rtt.P50, path.rtt.P95))
+		a.verdict = a.verdict.Worse(latencyVerdict(path.rtt.P95, path.warn, path.fail))
+	}
+	a.summary = strings.Join(said, "; ") + " (Prometheus, last 5 minutes)"
+	return a
+}
+
+func latencyVerdict(p95, warn, fail float64) probes.Verdict {
+	switch {
+	case p95 > fail:
+		return probes.Fail
+	case p95 > warn:
+		return probes.Warn
+	}
+	return probes.Pass
+}
+
+// linkLatency judges fresh values of all connected links, or answers unknown.
+func (m *Mesh) linkLatency(people population) answer {
+	var direct, relay []float64
+	without := 0
+	for _, l := range people.links {
+		switch {
+		case l.State != wire.StateConnected:
+		case l.RTTMillis == nil || l.RTTAgeMillis == nil || l.Path == "" || *l.RTTAgeMillis > millis(m.Timings.StatsMaxAge):
+			without++
+		case l.Path == "relay":
+			relay = append(relay, *l.RTTMillis)
+		default:
+			direct = append(direct, *l.RTTMillis)
+		}
+	}
+	return judgeLatency(direct, relay, without, m.Thresholds)
+}
+
+func judgeLatency(direct, relay []float64, without int, limits Thresholds) answer {
+	a := answer{verdict: probes.Pass, facts: map[string]any{"links_direct": len(direct), "links_relay": len(relay), "links_without_fresh_value": without}}
+	if len(direct)+len(relay) == 0 || without > 0 {
+		a.verdict = probes.Unknown
+		a.summary = fmt.Sprintf("%d connected links report no fresh round trip with its path, %d do", without, len(direct)+len(relay))
+		return a
+	}
+	var said []string
+	for _, group := range []struct {
+		name       string
+		values     []float64
+		warn, fail float64
+	}{{"direct", direct, limits.RTTDirectWarn, limits.RTTDirectFail}, {"relay", relay, limits.RTTRelayWarn, limits.RTTRelayFail}} {
+		if len(group.values) == 0 {
+			continue
+		}
+		p50, p95 := quantile(group.values, 0.5), quantile(group.values, 0.95)
+		a.facts["rtt_p50_ms_"+group.name], a.facts["rtt_p95_ms_"+group.name] = p50, p95
+		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", group.name, p50, p95))
+		a.verdict = a.verdict.Worse(latencyVerdict(p95, group.warn, group.fail))
+	}
+	a.summary = strings.Join(said, "; ")
+	return a
+}
+
+// quantile is the nearest-rank quantile of unsorted values.
+func quantile(values []float64, q float64) float64 {
+	sorted := slices.Clone(values)
+	sort.Float64s(sorted)
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}

@@ -1,0 +1,52 @@
+package runbooks
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/infrafabric/meshctl/mesh/lab"
+	"github.com/infrafabric/meshctl/mesh/metrics"
+	"github.com/infrafabric/meshctl/probes"
+)
+
+func needPrometheus(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// A mesh whose links do not say how fast they are has its latency from a real
+// Prometheus, or not at all.
+func TestLatencyFromPrometheus(t *testing.T) {
+	t.Parallel()
+	needPrometheus(t)
+	l := startLab(t, lab.Options{Agents: 2, SeedOnly: true, Metrics: "prometheus"})
+	m := meshOf(t, l)
+	v := &validation{mesh: m}
+	judged(t, v.latency(t.Context()), probes.Unknown, "no Prometheus is configured")
+	var err error
+	if m.Metrics, err = metrics.New(metrics.Options{URL: l.PrometheusURL}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Metrics.Close)
+	eventually(t, "Prometheus has a latency", func() bool { return v.latency(t.Context()).verdict != probes.Unknown })
+	a := v.latency(t.Context())
+	judged(t, a, probes.Pass, "(Prometheus, last 5 minutes)")
+	if a.facts["source"] != "prometheus" || a.facts["rtt_p95_ms_relay"] == nil || a.facts["rtt_p95_ms_direct"] != nil {
+		t.Errorf("facts %v", a.facts)
+	}
+	m.Thresholds.RTTRelayWarn, m.Thresholds.RTTRelayFail = 0, 0
+	judged(t, v.latency(t.Context()), probes.Fail, "relay p50")
+	inject(t, l, "prometheus-down", "")
+	judged(t, v.latency(t.Context()), probes.Unknown, "connection refused")
+	inject(t, l, "controller-down", "")
+	if a := v.latency(t.Context()); a.verdict != probes.Unknown || !strings.Contains(a.summary, "/stats") {
+		t.Errorf("got %+v", a)
+	}
+}
