@@ -226,7 +226,7 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 	}
 	file := labFile{
 		Mesh: "lab", StateDir: filepath.Join(l.Dir, "state"),
-		Controller: labEndpoint{l.ControllerURL, adminKey}, Witness: labEndpoint{l.WitnessURL, witnessKey},
+		Controller: labEndpoint{l.ControllerURL, adminKey}, Witness: labEndpoint{l.WitnessURL, witnessKey}, Prometheus: labEndpoint{URL: l.PrometheusURL},
 		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: true, Loopback: true},
 		Timings: labTimings{scale}, Lab: labConfig{l.ControlURL},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/control"
+	"github.com/infrafabric/meshctl/mesh/metrics"
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
@@ -46,6 +47,9 @@ func (s *session) close() {
 	s.mesh.Controller.Close()
 	s.mesh.SignalingStats.Close()
 	s.mesh.Witness.Close()
+	if s.mesh.Metrics != nil {
+		s.mesh.Metrics.Close()
+	}
 }
 
 func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
@@ -83,6 +87,21 @@ func (a *app) addClients(c config, m *runbooks.Mesh) error {
 		return usageError("configuration %s: %w", c.path, err)
 	}
 	m.Witness, err = witnessclient.New(witnessclient.Options{URL: c.Witness.URL, APIKey: witnessKey, Insecure: c.Witness.Insecure, CAFile: c.CAFile})
+	if err != nil {
+		return usageError("configuration %s: %w", c.path, err)
+	}
+	return a.addPrometheus(c, m)
+}
+
+func (a *app) addPrometheus(c config, m *runbooks.Mesh) error {
+	if c.Prometheus.URL == "" {
+		return nil
+	}
+	key, err := a.readSecret(c.Prometheus.KeyEnv, c.Prometheus.KeyFile)
+	if err != nil {
+		return err
+	}
+	m.Metrics, err = metrics.New(metrics.Options{URL: c.Prometheus.URL, Bearer: key, Insecure: c.Prometheus.Insecure, CAFile: c.CAFile})
 	if err != nil {
 		return usageError("configuration %s: %w", c.path, err)
 	}

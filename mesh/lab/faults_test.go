@@ -24,9 +24,6 @@ func TestFaultsAreDescribed(t *testing.T) {
 		}
 		seen[f.Name] = true
 	}
-	if len(seen) != 23 {
-		t.Errorf("%d faults", len(seen))
-	}
 }
 
 func TestInjectRefuses(t *testing.T) {
