@@ -45,8 +45,17 @@ func (a *app) configHome() string {
 	return filepath.Join(a.getenv("HOME"), ".config")
 }
 
-// loadConfig reads the configuration; without a file the defaults hold.
+// loadConfig reads the configuration and refuses values that cannot be meant.
 func (a *app) loadConfig() (config, error) {
+	c, err := a.readConfiguration()
+	if err == nil {
+		err = c.check()
+	}
+	return c, err
+}
+
+// readConfiguration takes values as they are; without a file the defaults hold.
+func (a *app) readConfiguration() (config, error) {
 	c := defaultConfig()
 	c.path = "(defaults)"
 	if path := a.configFile(); path != "" {
@@ -54,9 +63,6 @@ func (a *app) loadConfig() (config, error) {
 			return c, err
 		}
 		c.path = path
-	}
-	if err := c.check(); err != nil {
-		return c, err
 	}
 	if c.StateDir == "" {
 		c.StateDir = filepath.Join(a.stateHome(), "meshctl")

@@ -97,3 +97,26 @@ func (t timingsConfig) problems(p *problems) {
 		p.duration("timings."+window.key, time.Duration(window.d), 10*time.Millisecond, 24*time.Hour)
 	}
 }
+
+// effective has every threshold, the defaults among them.
+func (t thresholdsConfig) effective() thresholdsConfig {
+	d := runbooks.DefaultThresholds()
+	t.apply(&d)
+	return thresholdsConfig{
+		SuccessRateWarn: &d.SuccessRateWarn, SuccessRateFail: &d.SuccessRateFail,
+		FailedConnections: &d.FailedConnections, ErrorsPerWindow: &d.ErrorsPerWindow,
+		RTTDirectWarn: &d.RTTDirectWarn, RTTDirectFail: &d.RTTDirectFail,
+		RTTRelayWarn: &d.RTTRelayWarn, RTTRelayFail: &d.RTTRelayFail,
+		MessageLossWarn: &d.MessageLossWarn, MessageLossFail: &d.MessageLossFail,
+		DeliveryLatencyWarn: &d.DeliveryLatencyWarn, DeliveryLatencyFail: &d.DeliveryLatencyFail,
+	}
+}
+
+func (t timingsConfig) effective() timingsConfig {
+	d := runbooks.DefaultTimings()
+	t.apply(&d)
+	return timingsConfig{
+		Scale: d.Scale, Monitor: duration(d.Monitor), ErrorWindow: duration(d.ErrorWindow),
+		Delivery: duration(d.Delivery), StepDeadline: duration(d.StepDeadline),
+	}
+}

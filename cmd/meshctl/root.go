@@ -61,7 +61,7 @@ server under traffic, recovers it and shows the proof.`,
 	root.SetErr(a.err)
 	root.AddCommand(
 		newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
-		newWitnessCmd(a), newRunsCmd(a), newVersionCmd(a),
+		newWitnessCmd(a), newRunsCmd(a), newConfigCmd(a), newVersionCmd(a),
 	)
 	completeFlags(root)
 	root.InitDefaultCompletionCmd()

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The commented configuration says what holds without it, and every example
+// in it is a valid configuration once it is no comment.
+func TestCommentedConfiguration(t *testing.T) {
+	plain := loadText(t, commentedConfig)
+	plain.path, plain.text = "", nil
+	defaults := defaultConfig()
+	defaults.TURN.EnvFile = plain.TURN.EnvFile // resolved
+	if got, want := settingsOf(plain), settingsOf(defaults); got != want {
+		t.Errorf("the commented configuration gives\n%s\nand the defaults are\n%s", got, want)
+	}
+	examples := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAllString(commentedConfig, "$1")
+	examples = strings.Replace(examples, "  username: meshctl", "", 1) // goes without turn.rest
+	full := loadText(t, examples)
+	if found := full.problems(); len(found) > 0 {
+		t.Errorf("examples: %v", found)
+	}
+	if len(full.Notify.Routes) != 2 || full.Balancer.File == "" || len(full.TURN.REST.Secrets) != 2 {
+		t.Errorf("examples that were not read: %+v", full)
+	}
+}
+
+func settingsOf(c config) string {
+	a := &app{getenv: func(string) string { return "" }}
+	var b strings.Builder
+	for _, s := range a.settings(c) {
+		b.WriteString(s.Key + "=" + s.Value + "\n")
+	}
+	return b.String()
+}
+
+func loadText(t *testing.T, text string) config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "meshctl.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := defaultConfig()
+	if err := readConfig(path, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
