@@ -36,13 +36,17 @@ type AgentOptions struct {
 	TURNServers   []wire.ServerURI // in order of preference; may hold STUN servers too
 	Username      string           // for every TURN server
 	Password      secret.Secret
-	RelayOnly     bool // TURN paths only
-	Loopback      bool // 127.0.0.1 only
+	Credentials   CredentialSource // instead of both, when they expire
+	RelayOnly     bool             // TURN paths only
+	Loopback      bool             // 127.0.0.1 only
 	// Net makes the sockets; nil: the system's. The lab gives bad ones.
-	Net     transport.Net
-	Timing  Timing    // zero fields: DefaultTiming
-	Check   TURNCheck // nil: no TURN health checks
-	Passive bool      // answers offers; makes links only when Connect asks for them
+	Net       transport.Net
+	Timing    Timing           // zero fields: DefaultTiming
+	Standby   bool             // relayed links to our own agents hold a second path over another server
+	Check     TURNCheck        // nil: no TURN health checks
+	STUNCheck STUNCheck        // nil: the STUN servers are used as they are listed
+	STUNSpare []wire.ServerURI // used when none of the listed STUN servers answers
+	Passive   bool             // answers offers; makes links only when Connect asks for them
 
 	// Emit receives every event. It is called from many goroutines, also while
 	// a link recovers, so it must return at once and must not call the agent.
@@ -54,6 +58,8 @@ type AgentOptions struct {
 	OnMessage func(from string, m wire.Message, at time.Time)
 	SignKey   ed25519.PrivateKey // nil: generated
 	CAFile    string             // PEM roots for wss, besides the system's
+
+	plain bool // tests: behave as an agent that is not ours
 }
 
 // maxLinks bounds what a signaling server can make an agent open.
@@ -88,12 +94,16 @@ func StartAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start agent %s: %w", o.ID, err)
 	}
+	if err := a.pool.refresh(a.ctx); err != nil {
+		a.cancel()
+		return nil, fmt.Errorf("start agent %s: %w", o.ID, err)
+	}
 	conn, err := a.signaling.connect(a.ctx)
 	if err != nil {
 		a.cancel()
 		return nil, fmt.Errorf("start agent %s: %w", o.ID, err)
 	}
-	a.wg.Go(func() { a.pool.run(a.ctx, a.o.Timing.TURNHealth) })
+	a.wg.Go(func() { a.pool.run(a.ctx) })
 	a.wg.Go(func() { a.signaling.run(a.ctx, conn) })
 	return a, nil
 }
@@ -114,7 +124,7 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.pool = newPool(o.TURNServers, o.Check, a.emit, a.kickLinks)
+	a.pool = newPool(o, a.emit, a.kickLinks)
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	return a, nil
 }
@@ -126,7 +136,7 @@ func (o *AgentOptions) complete() error {
 	}
 	o.Timing = o.Timing.orDefault()
 	turn := slices.ContainsFunc(o.TURNServers, wire.ServerURI.IsTURN)
-	if turn && (o.Username == "" || o.Password.Empty()) {
+	if turn && o.Credentials == nil && (o.Username == "" || o.Password.Empty()) {
 		return errors.New("TURN servers without username and password")
 	}
 	if o.SignKey == nil {
@@ -203,6 +213,42 @@ func (a *Agent) SetTURNServers(servers []wire.ServerURI) {
 	for _, l := range a.allLinks() {
 		l.inbox.post(func() { clear(l.excluded) })
 	}
+}
+
+// MoveOff takes a TURN server out of use, as far as others are there, and moves
+// the links that use it. Between our own agents no message is lost.
+func (a *Agent) MoveOff(server wire.ServerURI) {
+	a.pool.drain(server.String(), true)
+	for _, l := range a.allLinks() {
+		l.inbox.post(func() { l.moveOff(server.String()) })
+	}
+}
+
+// MoveBack takes a server into use again that MoveOff took out, and moves the
+// relayed links to the first of the list.
+func (a *Agent) MoveBack(server wire.ServerURI) {
+	a.pool.drain(server.String(), false)
+	a.ReconnectTURN()
+}
+
+// Heal has links that are in a partition tried now, those to the given peers
+// or all. It gives the number of links it concerns.
+func (a *Agent) Heal(peers ...string) int {
+	var concerned []*link
+	for _, l := range a.allLinks() {
+		_, _, quiet := l.current()
+		if quiet && (len(peers) == 0 || slices.Contains(peers, l.peer)) {
+			concerned = append(concerned, l)
+		}
+	}
+	a.emit("mesh_healing_manual_triggered", "", metadata{"peers_reconnecting": len(concerned)})
+	for _, l := range concerned {
+		l.inbox.post(func() {
+			l.healing.now()
+			l.retry()
+		})
+	}
+	return len(concerned)
 }
 
 // ReconnectTURN moves relayed links to the first TURN server of the list (that

@@ -3,6 +3,7 @@ package mesh
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,56 +12,127 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// channelLabel is the data channel that carries IFMessages.
-const channelLabel = "if-agent-messaging"
-
 // connection is one PeerConnection and what belongs to it alone.
 type connection struct {
 	pc         *webrtc.PeerConnection
 	createdAt  time.Time
-	channel    atomic.Pointer[webrtc.DataChannel] // nil: none yet
-	generation atomic.Int64                       // of ICE credentials
-	server     string                             // TURN server configured; link.mu guards changes
-	relayed    bool                               // one side was a relay when it was last up
-	gathered   int                                // local candidates of this generation
+	purpose    purpose
+	messages   atomic.Pointer[channel] // nil: none yet
+	ext        atomic.Pointer[channel] // nil: none yet, or the peer is a plain agent
+	generation atomic.Int64            // of ICE credentials
+	heard      atomic.Uint64           // messages that came on its channels
+	server     string                  // TURN server configured; link.mu guards changes
+	relayed    bool                    // one side was a relay when it was last up
+	gathered   int                     // local candidates of this generation
+	vigil      vigil
+	upSince    time.Time // latest
+	lastHeard  time.Time
+
+	mu      sync.Mutex
+	closing bool // no reader begins
+	readers sync.WaitGroup
 }
 
 // open makes a PeerConnection that uses one TURN server.
-func (l *link) open(server string) (*connection, error) {
+func (l *link) open(server string, why purpose) (*connection, error) {
 	pc, err := l.agent.api.NewPeerConnection(l.agent.configuration(server))
 	if err != nil {
 		return nil, fmt.Errorf("open connection to %s: %w", l.peer, err)
 	}
-	c := &connection{pc: pc, createdAt: time.Now(), server: server}
-	review := func() { l.about(c, l.review) }
+	c := &connection{pc: pc, createdAt: time.Now(), server: server, purpose: why}
+	review := func() { l.about(c, func() { l.review(c) }) }
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { review() })
 	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(*webrtc.ICECandidatePair) { review() })
 	pc.OnICECandidate(func(candidate *webrtc.ICECandidate) {
 		generation := c.generation.Load()
 		l.about(c, func() { l.gathered(c, generation, candidate) })
 	})
-	pc.OnDataChannel(func(channel *webrtc.DataChannel) {
-		if channel.Label() == channelLabel {
-			l.adopt(c, channel)
+	pc.OnDataChannel(func(dc *webrtc.DataChannel) {
+		switch dc.Label() {
+		case channelLabel:
+			l.adopt(c, dc)
+		case wire.ExtLabel:
+			if !l.agent.o.plain {
+				l.adoptExt(c, dc)
+			}
+		default: // nobody would read it
+			dc.OnOpen(func() { _ = dc.Close() })
 		}
 	})
 	return c, nil
 }
 
-// adopt makes channel the one for messages. Its callbacks are set before pion
+// createChannels is the offering side's part. Peers that take the latest
+// channel for the one to use must find the one for messages.
+func (l *link) createChannels(c *connection) error {
+	ordered, unordered := true, false
+	none, some := uint16(0), uint16(3)
+	if !l.agent.o.plain {
+		ext, err := c.pc.CreateDataChannel(wire.ExtLabel, &webrtc.DataChannelInit{Ordered: &unordered, MaxRetransmits: &none})
+		if err != nil {
+			return fmt.Errorf("create data channel %s: %w", wire.ExtLabel, err)
+		}
+		l.adoptExt(c, ext)
+	}
+	messages, err := c.pc.CreateDataChannel(channelLabel, &webrtc.DataChannelInit{Ordered: &ordered, MaxRetransmits: &some})
+	if err != nil {
+		return fmt.Errorf("create data channel %s: %w", channelLabel, err)
+	}
+	l.adopt(c, messages)
+	return nil
+}
+
+// adopt makes dc the channel for messages. Its callbacks are set before pion
 // delivers anything.
-func (l *link) adopt(c *connection, channel *webrtc.DataChannel) {
+func (l *link) adopt(c *connection, dc *webrtc.DataChannel) {
 	event := func(name string, m metadata) {
-		l.inbox.post(func() {
+		l.about(c, func() {
 			l.agent.emit(name, l.peer, m)
-			l.review()
+			l.review(c)
 		})
 	}
-	channel.OnOpen(func() { event("datachannel_open", nil) })
-	channel.OnClose(func() { event("datachannel_closed", nil) })
-	channel.OnError(func(err error) { event("datachannel_error", metadata{"error": err.Error()}) })
-	channel.OnMessage(func(m webrtc.DataChannelMessage) { l.agent.deliver(l.peer, m.Data, time.Now()) })
-	c.channel.Store(channel)
+	c.messages.Store(c.serve(dc,
+		func() { event("datachannel_open", nil) },
+		func(data []byte) { l.deliver(c, data, time.Now()) },
+		func(err error) {
+			if err != nil && !c.isClosing() {
+				event("datachannel_error", metadata{"error": err.Error()})
+			}
+			event("datachannel_closed", nil)
+		}))
+}
+
+// adoptExt makes dc the channel of our own agents.
+func (l *link) adoptExt(c *connection, dc *webrtc.DataChannel) {
+	c.ext.Store(c.serve(dc,
+		func() { l.beat(c) },
+		func(data []byte) { l.receiveExt(c, data, time.Now()) },
+		func(error) {}))
+}
+
+// hold lets a reader begin unless the connection is being closed.
+func (c *connection) hold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.readers.Add(1)
+	}
+	return !c.closing
+}
+
+func (c *connection) isClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+// close ends the connection and waits until nothing of it is left.
+func (c *connection) close() {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	_ = c.pc.GracefulClose()
+	c.readers.Wait()
 }
 
 // ice is nil until ICE has got somewhere: before, it cannot be asked without a
@@ -87,25 +159,30 @@ func (c *connection) pair() *webrtc.ICECandidatePair {
 
 // open tells whether the channel was opened and not closed since: it is worth
 // keeping even when nothing passes.
-func (c *connection) open() bool {
-	channel := c.channel.Load()
-	return channel != nil && channel.ReadyState() == webrtc.DataChannelStateOpen
-}
+func (c *connection) open() bool { return c.messages.Load().open() }
 
-// up tells whether messages can pass. The pair is asked for because the state
-// lags behind: right after an ICE restart it still says connected.
+// up tells whether messages can pass as far as pion knows. The pair is asked
+// for because the state lags behind: right after an ICE restart it still says
+// connected.
 func (c *connection) up() bool {
 	return c.open() && c.pc.ConnectionState() == webrtc.PeerConnectionStateConnected && c.pair() != nil
+}
+
+// over tells whether nothing will ever pass again: the peer closed it, or ICE
+// failed and has forgotten its candidates.
+func (c *connection) over() bool {
+	state := c.state()
+	return state == wire.StateFailed || state == wire.StateClosed
 }
 
 // state is the PeerConnection's, but connected only when messages can pass.
 func (c *connection) state() string {
 	state := c.pc.ConnectionState()
+	if c.messages.Load().closed() && state != webrtc.PeerConnectionStateFailed {
+		return wire.StateClosed
+	}
 	if state != webrtc.PeerConnectionStateConnected || c.up() {
 		return state.String()
-	}
-	if channel := c.channel.Load(); channel != nil && channel.ReadyState() > webrtc.DataChannelStateOpen {
-		return wire.StateClosed
 	}
 	return wire.StateConnecting
 }

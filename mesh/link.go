@@ -2,51 +2,84 @@ package mesh
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// link is the lasting relation to one peer and outlives its PeerConnections.
-// One goroutine, run, owns it: pion's callbacks, signaling frames and the
-// agent's methods only post work to its inbox.
+// lingering is how long a connection that was replaced still takes what is on
+// its way.
+const lingering = 2 * time.Second
+
+// link is the lasting relation to one peer and outlives its connections. One
+// goroutine, run, owns it: pion's callbacks, signaling frames and the agent's
+// methods only post work to its inbox.
+//
+// Between two of our own agents a new connection is made beside the one in
+// use, which is left alone until the new one works.
 type link struct {
 	agent *Agent
 	peer  string
 	inbox *inbox
 	done  chan struct{} // closed when run has returned
+	kind  atomic.Int32  // of peer: unknown, ours or plain
+	probe probe
+	out   outbox
+	in    intake
 
-	mu   sync.Mutex  // guards changes of conn and its server, which others read
-	conn *connection // nil: none yet
+	mu    sync.Mutex  // guards changes of conn and next and of their servers, which others read
+	conn  *connection // the one messages are sent on; nil: none yet
+	next  *connection // being made beside it; nil: none
+	quiet bool        // nothing passes on conn, whatever pion says
 
 	// Owned by run.
-	up        bool      // messages can pass
-	attempt   time.Time // when the connection attempt under way began; zero: none
-	tries     int       // attempts that failed since the link was up
-	rounds    int       // times the whole TURN list failed since then
-	falling   bool      // the link left a TURN server and is not up again
-	excluded  exclusions
-	state     string // last one reported as an event
-	answers   answerWatch
-	early     []wire.Candidate // of the peer; came before their description
-	taken     int              // candidates of the peer's description
-	timer     *time.Timer
-	next      func() // what the timer is for; nil: nothing
-	waiters   []chan struct{}
-	gone      bool           // the peer left for good
-	replaced  sync.WaitGroup // old PeerConnections being closed
-	keepalive *time.Ticker
-	quality   *time.Ticker
+	up       bool // messages can pass
+	attempt  *attempt
+	spare    *connection // a second path that works; nil: none
+	tries    int         // attempts that failed since the link was up
+	rounds   int         // times the whole TURN list failed since then
+	falling  bool        // the link left a TURN server and is not up again
+	excluded exclusions
+	state    string           // last one reported as an event
+	early    []wire.Candidate // of the peer; came before their description
+	taken    int              // candidates of the peer's description
+	timer    *time.Timer
+	then     func() // what the timer is for; nil: nothing
+	waiters  []chan struct{}
+	gone     bool           // the peer left for good
+	replaced sync.WaitGroup // old connections being closed
+	healing  *healing
+	pulse    *time.Ticker
+	due      dues
 }
+
+// The kinds of peer.
+const (
+	kindUnknown = iota
+	kindOurs    // has opened the meshctl-ext channel
+	kindPlain   // has not, in time
+)
+
+// attempt is one try to get a working connection.
+type attempt struct {
+	c        *connection
+	began    time.Time
+	restart  bool // of c, which the link has already
+	offering bool // the peer's answer has not come
+}
+
+// dues are the times of what happens at intervals.
+type dues struct{ beat, quality, resend, partition, standby time.Time }
 
 func newLink(a *Agent, peer string) *link {
 	l := &link{
 		agent: a, peer: peer, inbox: newInbox(), done: make(chan struct{}),
 		excluded: exclusions{}, state: wire.StateNew,
-		timer:     time.NewTimer(0),
-		keepalive: time.NewTicker(a.o.Timing.Keepalive),
-		quality:   time.NewTicker(a.o.Timing.Quality),
+		timer: time.NewTimer(0), pulse: time.NewTicker(a.o.Timing.pulse()),
 	}
+	l.out.stream = newStream(a.o.ID)
+	l.healing = newHealing(a.o.Timing, func(name string, m metadata) { a.emit(name, peer, m) })
 	l.stopTimer()
 	return l
 }
@@ -63,15 +96,41 @@ func (l *link) run() {
 				work()
 			}
 		case <-l.timer.C:
-			if next := l.next; next != nil {
-				l.next = nil
-				next()
+			if then := l.then; then != nil {
+				l.then = nil
+				then()
 			}
-		case <-l.keepalive.C:
-			l.review()
-			l.watchAnswers()
-		case <-l.quality.C:
-			l.reportQuality()
+		case <-l.healing.timer.C:
+			l.heal()
+		case now := <-l.pulse.C:
+			l.tick(now)
+		}
+	}
+}
+
+// tick does what is due.
+func (l *link) tick(now time.Time) {
+	l.watch(now)
+	l.identify(now)
+	t := l.agent.o.Timing
+	for _, d := range []struct {
+		at    *time.Time
+		every time.Duration
+		work  func()
+	}{
+		{&l.due.beat, t.Heartbeat, func() { l.beat(l.conn) }},
+		{&l.due.quality, t.Quality, l.reportQuality},
+		{&l.due.resend, resendCheck, l.resend},
+		{&l.due.partition, t.PartitionCheck, l.checkPartition},
+		{&l.due.standby, t.Connect / 2, l.keepStandby},
+	} {
+		if now.Before(*d.at) {
+			continue
+		}
+		first := d.at.IsZero()
+		*d.at = now.Add(d.every)
+		if !first {
+			d.work()
 		}
 	}
 }
@@ -79,9 +138,11 @@ func (l *link) run() {
 func (l *link) close() {
 	l.agent.forget(l)
 	l.timer.Stop()
-	l.keepalive.Stop()
-	l.quality.Stop()
-	l.replace(nil)
+	l.pulse.Stop()
+	l.healing.stop()
+	l.setNext(nil)
+	l.dropSpare()
+	l.use(nil)
 	l.replaced.Wait()
 	if l.gone {
 		l.agent.emit("peer_disconnected", l.peer, nil)
@@ -91,21 +152,23 @@ func (l *link) close() {
 // offers tells whether this side makes the offers of the link: the smaller id.
 func (l *link) offers() bool { return l.agent.o.ID < l.peer }
 
+func (l *link) ours() bool { return l.kind.Load() == kindOurs }
+
 // after has f done later unless something else is planned before.
 func (l *link) after(d time.Duration, f func()) {
-	l.next = f
+	l.then = f
 	l.timer.Reset(d)
 }
 
 func (l *link) stopTimer() {
-	l.next = nil
+	l.then = nil
 	l.timer.Stop()
 }
 
 // kick starts an attempt unless the link is up, has one or waits for one.
 func (l *link) kick() {
 	switch {
-	case l.up || !l.attempt.IsZero() || l.next != nil:
+	case l.up || l.attempt != nil || l.then != nil:
 	case l.offers():
 		l.connect()
 	default:
@@ -115,7 +178,7 @@ func (l *link) kick() {
 
 // retry is kick without waiting for a backoff to end.
 func (l *link) retry() {
-	if l.up || !l.attempt.IsZero() {
+	if l.up || l.attempt != nil {
 		return
 	}
 	l.stopTimer()
@@ -132,35 +195,46 @@ func (l *link) await(up chan struct{}) {
 	l.retry()
 }
 
-// reconnect restarts a relayed link on the first TURN server of the list, or a
-// link that is down.
-func (l *link) reconnect() {
+// review looks at a connection that has changed.
+func (l *link) review(c *connection) {
+	if l.attempt != nil && l.attempt.c == c {
+		l.reviewAttempt()
+		return
+	}
 	switch {
-	case !l.offers():
-		l.retry() // waits for the peer's offer
-	case !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer):
-	case !l.up || l.conn.relayed:
-		l.up = false
-		l.offer(l.agent.pool.planned())
+	case c == l.spare && c.over():
+		l.dropSpare()
+	case c != l.conn:
+	case c.over():
+		l.report(c.state())
+		l.lost(c.state())
+	case c.up() && !l.up && !l.quiet:
+		l.established()
 	}
 }
 
-// review compares what the PeerConnection says with what the link believes.
-func (l *link) review() {
-	c := l.conn
-	if c == nil {
-		return
+func (l *link) reviewAttempt() {
+	c := l.attempt.c
+	if c == l.shown() {
+		l.report(c.state())
 	}
-	up, state := c.up(), c.state()
-	l.report(state)
 	switch {
-	case up && !l.up:
-		l.established()
-	case !up && l.up:
-		l.stalled(state)
-	case state == wire.StateFailed || state == wire.StateClosed:
-		l.kick()
+	case c.up():
+		l.promote()
+	case !c.over():
+	case l.attempt.restart && c.state() == wire.StateFailed && l.attempt.offering:
+		// As it was before: the answer is still to come.
+	default:
+		l.failed(errEnded)
 	}
+}
+
+// shown is the connection that the link's state is about.
+func (l *link) shown() *connection {
+	if l.conn == nil || l.conn.over() && l.next != nil {
+		return l.next
+	}
+	return l.conn
 }
 
 // report emits a change of the connection's state, once.
@@ -170,23 +244,45 @@ func (l *link) report(state string) {
 	}
 	l.state = state
 	m := metadata{"state": state}
-	if l.conn != nil && l.conn.server != "" {
-		m["turn_server"] = l.conn.server
+	if c := l.shown(); c != nil && c.server != "" {
+		m["turn_server"] = c.server
 	}
 	l.agent.emit("connection_state_changed", l.peer, m)
+}
+
+// promote makes the connection of the attempt the one in use, or the spare.
+func (l *link) promote() {
+	c := l.attempt.c
+	l.attempt = nil
+	l.stopTimer()
+	c.relayed = c.usesRelay()
+	c.vigil = vigil{}
+	if c == l.next {
+		l.mu.Lock()
+		l.next = nil
+		l.mu.Unlock()
+		if c.purpose == purposeStandby && l.up {
+			l.dropSpare()
+			l.spare = c
+			return
+		}
+		l.use(c)
+	}
+	l.established()
 }
 
 // established: messages pass (again).
 func (l *link) established() {
 	c, tries := l.conn, l.tries
-	l.stopTimer()
-	l.up, l.attempt, l.tries, l.rounds = true, time.Time{}, 0, 0
-	l.answers = answerWatch{}
-	c.relayed = c.usesRelay()
+	l.up, l.tries, l.rounds = true, 0, 0
+	l.setQuiet(false)
+	l.report(wire.StateConnected)
+	l.healing.healed()
 	if path := c.path(); path == wire.PathRelay {
 		l.agent.emit("turn_connection_detected", l.peer, metadata{"turn_server": c.server, "candidateType": path})
 	} else if !c.relayed {
 		l.agent.emit("p2p_connection_established", l.peer, metadata{"candidateType": path})
+		l.fallbackUnnecessary(path)
 	}
 	if l.falling {
 		l.falling = false
@@ -196,35 +292,90 @@ func (l *link) established() {
 		close(up)
 	}
 	l.waiters = nil
+	c.upSince = time.Now()
+	c.lastHeard = c.upSince
+	l.beat(c)
+	l.out.move(c)
 }
 
-// replace makes c the link's PeerConnection and closes the one before.
-func (l *link) replace(c *connection) {
+// use makes c the link's connection. The one before goes on for a while: the
+// peer may not have changed over yet.
+func (l *link) use(c *connection) {
 	l.mu.Lock()
 	old := l.conn
 	l.conn = c
 	l.mu.Unlock()
+	l.retire(old)
+}
+
+func (l *link) setNext(c *connection) {
+	l.mu.Lock()
+	old := l.next
+	l.next = c
+	l.mu.Unlock()
 	if old != nil {
-		l.replaced.Go(func() { _ = old.pc.GracefulClose() })
+		l.replaced.Go(old.close)
 	}
 }
 
-// about posts work that concerns one PeerConnection and is void when the link
-// has another by then.
+func (l *link) dropSpare() {
+	l.retire(l.spare)
+	l.spare = nil
+}
+
+// retire closes a connection that is not used any more, in time.
+func (l *link) retire(c *connection) {
+	if c == nil {
+		return
+	}
+	l.replaced.Go(func() {
+		timer := time.NewTimer(lingering)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-l.agent.ctx.Done():
+		}
+		c.close()
+	})
+}
+
+// about posts work that concerns one connection and is void when the link has
+// dropped it by then.
 func (l *link) about(c *connection, work func()) {
 	l.inbox.post(func() {
-		if l.conn == c {
+		if c == l.conn || c == l.next || c == l.spare {
 			work()
 		}
 	})
 }
 
-// current is the PeerConnection and its TURN server, for other goroutines.
-func (l *link) current() (c *connection, server string) {
+func (l *link) setQuiet(quiet bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == nil {
-		return nil, ""
+	l.quiet = quiet
+}
+
+// current is the connection that describes the link and its TURN server, for
+// other goroutines; quiet: nothing passes on it.
+func (l *link) current() (c *connection, server string, quiet bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c = l.conn
+	if c == nil {
+		c = l.next
 	}
-	return l.conn, l.conn.server
+	if c == nil {
+		return nil, "", false
+	}
+	return c, c.server, l.quiet && c == l.conn
+}
+
+// sending is the connection for messages, nil when none can pass.
+func (l *link) sending() *connection {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil || !l.conn.open() {
+		return nil
+	}
+	return l.conn
 }

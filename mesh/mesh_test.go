@@ -236,8 +236,7 @@ func TestBadSignatureIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _ := a.existing("a2").current()
-	if err := c.channel.Load().SendText(string(raw)); err != nil {
+	if err := a.existing("a2").sending().messages.Load().send(raw); err != nil {
 		t.Fatal(err)
 	}
 	good, err := a.Send("a2", nil)

@@ -10,62 +10,23 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// maxRestarts is how many ICE restarts in a row may fail before the link gets
-// a new PeerConnection, which costs what SCTP had queued.
+// maxRestarts is how many ICE restarts in a row may fail before the link to a
+// plain agent gets a new PeerConnection, which costs what SCTP had queued.
 const maxRestarts = 2
 
-// maxCandidates bounds the candidates of one description.
-const maxCandidates = 64
-
-// connect starts an attempt from this side, on the best TURN server left.
-// Without signaling or the peer nothing is tried, above all no ICE restart:
-// the link goes on when they are back.
-func (l *link) connect() {
-	l.stopTimer()
-	l.attempt = time.Time{}
-	if !l.agent.signaling.live(l.agent.ctx) {
-		return
-	}
-	if !l.agent.registered(l.peer) {
-		l.leave()
-		return
-	}
-	server, ok := l.agent.pool.choose(l.excluded)
-	if !ok {
-		l.backOff()
-		return
-	}
-	l.offer(server)
-}
-
-// peerLeft ends an attempt that nobody will answer.
-func (l *link) peerLeft() {
-	if !l.up {
-		l.connect()
-	}
-}
-
-// leave ends the link to a peer that is not in the mesh any more, unless the
-// peer lost only signaling.
-func (l *link) leave() {
-	if l.conn != nil {
-		switch l.conn.state() {
-		case wire.StateConnected, wire.StateDisconnected:
-			return
-		}
-	}
-	l.gone = true
-}
-
 // offer sends an offer that uses server.
-func (l *link) offer(server string) {
-	l.attempt = time.Now()
-	l.after(l.patience(), l.timedOut)
-	offer, err := l.createOffer(server)
+func (l *link) offer(server string, why purpose) {
+	c, restart := l.candidate(server, why)
+	if c == nil {
+		return
+	}
+	l.begin(attempt{c: c, restart: restart, offering: true})
+	offer, err := l.createOffer(c, restart)
 	if err != nil {
 		l.failed(err)
 		return
 	}
+	offer.SDP = withLine(offer.SDP, purposeLine, string(c.purpose))
 	l.send(wire.Signal{
 		Type:  wire.TypeOffer,
 		Offer: &wire.SessionDescription{Type: "offer", SDP: offer.SDP},
@@ -73,31 +34,38 @@ func (l *link) offer(server string) {
 	l.agent.emitSDP("webrtc_offer_created", l.peer, offer.SDP)
 }
 
-// createOffer restarts ICE where that can help, else it opens a new connection.
-func (l *link) createOffer(server string) (webrtc.SessionDescription, error) {
-	if c := l.conn; c.repairable(server) && l.tries < maxRestarts {
-		if err := l.prepareRestart(c, server); err == nil {
-			return c.offer(&webrtc.OfferOptions{ICERestart: true})
+// candidate is the connection to offer: between our own agents always a new
+// one, else the one there is when restarting ICE can help it.
+func (l *link) candidate(server string, why purpose) (c *connection, restart bool) {
+	if c := l.conn; !l.ours() && c.repairable(server) && l.tries < maxRestarts && l.prepareRestart(c, server) == nil {
+		if l.up {
+			l.up = false // restarting cuts it at once
 		}
+		return c, true
 	}
-	c, err := l.open(server)
+	c, err := l.open(server, why)
 	if err != nil {
-		return webrtc.SessionDescription{}, err
+		l.failed(err)
+		return nil, false
 	}
-	l.replace(c)
-	ordered, retransmits := true, uint16(3)
-	channel, err := c.pc.CreateDataChannel(channelLabel, &webrtc.DataChannelInit{
-		Ordered: &ordered, MaxRetransmits: &retransmits,
-	})
-	if err != nil {
-		return webrtc.SessionDescription{}, fmt.Errorf("create data channel: %w", err)
-	}
-	l.adopt(c, channel)
-	return c.offer(nil)
+	l.setNext(c)
+	return c, false
 }
 
-func (c *connection) offer(options *webrtc.OfferOptions) (webrtc.SessionDescription, error) {
-	offer, err := c.pc.CreateOffer(options)
+// begin makes a the attempt under way, with its time limit.
+func (l *link) begin(a attempt) {
+	a.began = time.Now()
+	l.attempt = &a
+	l.after(l.patience(), l.timedOut)
+}
+
+func (l *link) createOffer(c *connection, restart bool) (webrtc.SessionDescription, error) {
+	if !restart {
+		if err := l.createChannels(c); err != nil {
+			return webrtc.SessionDescription{}, err
+		}
+	}
+	offer, err := c.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: restart})
 	if err != nil {
 		return offer, fmt.Errorf("create offer: %w", err)
 	}
@@ -109,30 +77,26 @@ func (c *connection) offer(options *webrtc.OfferOptions) (webrtc.SessionDescript
 
 // takeOffer answers an offer of the peer.
 func (l *link) takeOffer(offer wire.SessionDescription) {
-	c := l.conn
-	if c != nil && l.offers() && c.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
-		return // glare: the smaller id's offer wins, and that is ours
-	}
-	server := l.answeringServer()
-	restart := c.repairable(server) && sameSession(c.pc.CurrentRemoteDescription().SDP, offer.SDP)
-	if restart && l.prepareRestart(c, server) != nil {
-		restart = false
-	}
-	if !restart {
-		var err error
-		if c, err = l.open(server); err != nil {
-			l.failed(err)
-			return
+	if a := l.attempt; a != nil && a.offering {
+		if l.offers() {
+			return // glare: the smaller id's offer wins, and that is ours
 		}
-		l.replace(c)
+		l.abandon()
 	}
-	l.up, l.attempt = false, time.Now()
-	l.after(l.patience(), l.timedOut)
+	why := purposeOf(offer.SDP)
+	server := l.answeringServer(why)
+	c, restart, err := l.answering(offer.SDP, server, why)
+	if err != nil {
+		l.failed(err)
+		return
+	}
+	l.begin(attempt{c: c, restart: restart})
 	answer, err := l.createAnswer(c, offer.SDP)
 	if err != nil {
 		l.failed(err)
 		return
 	}
+	answer.SDP = withLine(answer.SDP, answersLine, ufrag(offer.SDP))
 	l.send(wire.Signal{
 		Type:   wire.TypeAnswer,
 		Answer: &wire.SessionDescription{Type: "answer", SDP: answer.SDP},
@@ -140,9 +104,24 @@ func (l *link) takeOffer(offer wire.SessionDescription) {
 	l.agent.emitSDP("webrtc_answer_created", l.peer, answer.SDP)
 }
 
+// answering is the connection to answer with: the one whose ICE the peer
+// restarts, else a new one.
+func (l *link) answering(offer, server string, why purpose) (c *connection, restart bool, err error) {
+	c = l.conn
+	if c.repairable(server) && sameSession(c.pc.CurrentRemoteDescription().SDP, offer) && l.prepareRestart(c, server) == nil {
+		l.up = false
+		return c, true, nil
+	}
+	if c, err = l.open(server, why); err != nil {
+		return nil, false, err
+	}
+	l.setNext(c)
+	return c, false, nil
+}
+
 func (l *link) createAnswer(c *connection, offer string) (webrtc.SessionDescription, error) {
 	none := webrtc.SessionDescription{}
-	if err := l.describePeer(webrtc.SDPTypeOffer, offer); err != nil {
+	if err := l.describePeer(c, webrtc.SDPTypeOffer, offer); err != nil {
 		return none, err
 	}
 	answer, err := c.pc.CreateAnswer(nil)
@@ -157,15 +136,15 @@ func (l *link) createAnswer(c *connection, offer string) (webrtc.SessionDescript
 
 // describePeer sets the peer's description and adds its candidates that came
 // before.
-func (l *link) describePeer(kind webrtc.SDPType, sdp string) error {
-	if err := l.conn.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
+func (l *link) describePeer(c *connection, kind webrtc.SDPType, sdp string) error {
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
 		return fmt.Errorf("set remote %s: %w", kind, err)
 	}
 	early := l.early
 	l.early, l.taken = nil, 0
 	for _, candidate := range early {
 		if fragment := fragmentOf(candidate); fragment == "" || fragment == ufrag(sdp) {
-			l.add(candidate)
+			l.add(c, candidate)
 		}
 	}
 	return nil
@@ -173,104 +152,63 @@ func (l *link) describePeer(kind webrtc.SDPType, sdp string) error {
 
 // takeAnswer completes our offer.
 func (l *link) takeAnswer(answer wire.SessionDescription) {
-	c := l.conn
-	if c == nil || l.attempt.IsZero() {
+	a := l.attempt
+	if a == nil || a.c.pc.LocalDescription() == nil || !answers(answer.SDP, a.c.pc.LocalDescription().SDP) {
 		return
 	}
+	c := a.c
 	l.agent.emitSDP("webrtc_answer_received", l.peer, answer.SDP)
 	if c.pc.SignalingState() != webrtc.SignalingStateHaveLocalOffer {
 		// The one taken before was late, for an offer given up: start again,
 		// but not for ever with a peer that always answers twice.
 		if ufrag(c.remote()) != ufrag(answer.SDP) && l.tries <= maxRestarts {
 			l.tries++
-			l.connect()
+			l.again()
 		}
 		return
 	}
 	if d := c.pc.CurrentRemoteDescription(); d != nil && !sameSession(d.SDP, answer.SDP) {
 		// The peer has a new PeerConnection, so ours has nobody to talk to.
 		l.tries = maxRestarts
-		l.connect()
+		l.again()
 		return
 	}
-	if err := l.describePeer(webrtc.SDPTypeAnswer, answer.SDP); err != nil {
+	if err := l.describePeer(c, webrtc.SDPTypeAnswer, answer.SDP); err != nil {
 		l.failed(err)
-	}
-}
-
-// takeCandidate adds a candidate of the peer, or keeps it for the description
-// it belongs to: the one with its username fragment.
-func (l *link) takeCandidate(candidate wire.Candidate) {
-	remote, waiting := "", true
-	if l.conn != nil {
-		remote = l.conn.remote()
-		waiting = remote == "" || l.conn.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer
-	}
-	if fragment := fragmentOf(candidate); fragment == "" && !waiting || remote != "" && fragment == ufrag(remote) {
-		l.add(candidate)
 		return
 	}
-	if len(l.early) == maxCandidates {
-		l.early = l.early[1:]
-	}
-	l.early = append(l.early, candidate)
+	a.offering = false
 }
 
-// fragmentOf is "" when the peer does not say which description it means.
-func fragmentOf(c wire.Candidate) string {
-	if c.UsernameFragment == nil {
-		return ""
-	}
-	return *c.UsernameFragment
+// again starts the attempt over.
+func (l *link) again() {
+	l.abandon()
+	l.connect()
 }
 
-// add hands a candidate to ICE. A bad one is skipped: others may do.
-func (l *link) add(candidate wire.Candidate) {
-	if l.taken++; l.taken > maxCandidates {
-		return
-	}
-	_ = l.conn.pc.AddICECandidate(webrtc.ICECandidateInit{
-		Candidate: candidate.Candidate, SDPMid: candidate.SDPMid,
-		SDPMLineIndex: candidate.SDPMLineIndex, UsernameFragment: candidate.UsernameFragment,
-	})
+// abandon drops the attempt under way.
+func (l *link) abandon() {
+	l.attempt = nil
+	l.stopTimer()
+	l.setNext(nil)
 }
 
-// gathered sends a local candidate; nil is the end of them.
-func (l *link) gathered(c *connection, generation int64, candidate *webrtc.ICECandidate) {
-	if generation != c.generation.Load() {
-		return
+// send goes to the peer through signaling. When that fails signaling is lost:
+// without offer or answer there is no attempt, and the link goes on when
+// signaling is back.
+func (l *link) send(s wire.Signal) {
+	s.From, s.To = l.agent.o.ID, l.peer
+	if err := l.agent.signaling.send(l.agent.ctx, s); err != nil && s.Type != wire.TypeCandidate {
+		l.abandon()
 	}
-	if candidate == nil {
-		l.gatheringEnded(c)
-		return
-	}
-	c.gathered++
-	init := candidate.ToJSON()
-	message := wire.Candidate{Candidate: init.Candidate, SDPMid: init.SDPMid, SDPMLineIndex: init.SDPMLineIndex}
-	if d := c.pc.LocalDescription(); d != nil {
-		fragment := ufrag(d.SDP) // pion leaves it out
-		message.UsernameFragment = &fragment
-	}
-	l.send(wire.Signal{Type: wire.TypeCandidate, Candidate: &message})
-	l.agent.emitEvent(eventCandidate(l.peer, init.Candidate))
 }
 
 // gatheringEnded: without a single relay address, waiting is no use.
 func (l *link) gatheringEnded(c *connection) {
-	if l.agent.o.RelayOnly && c.gathered == 0 && !l.attempt.IsZero() {
+	if l.agent.o.RelayOnly && c.gathered == 0 && l.attempt != nil && l.attempt.c == c {
 		l.failed(errors.New("the TURN server gives no relay address"))
-		if l.next != nil && !l.offers() {
+		if l.then != nil && !l.offers() {
 			l.connect() // the offering side cannot know
 		}
-	}
-}
-
-// send goes to the peer through signaling. When that fails signaling is lost,
-// and the link goes on when it is back.
-func (l *link) send(s wire.Signal) {
-	s.From, s.To = l.agent.o.ID, l.peer
-	if err := l.agent.signaling.send(l.agent.ctx, s); err != nil {
-		l.stopTimer()
-		l.attempt = time.Time{}
 	}
 }

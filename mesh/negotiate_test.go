@@ -48,7 +48,7 @@ func TestGlare(t *testing.T) {
 func TestGlareOfRestarts(t *testing.T) {
 	relay := newRelay(t, true)
 	m := newTestMesh(t)
-	m.addRelayed(2, uris(relay), nil)
+	m.addRelayed(2, uris(relay), func(o *AgentOptions) { o.plain = true })
 	m.onServer(relay.uri)
 	before := creations(m)
 	crossing(m)
@@ -56,7 +56,7 @@ func TestGlareOfRestarts(t *testing.T) {
 		l := m.agents[i].existing(peer)
 		l.inbox.post(func() {
 			l.up = false
-			l.offer(relay.uri.String())
+			l.offer(relay.uri.String(), purposeConnect)
 		})
 	}
 	m.eventually("up again", func() error {
@@ -117,7 +117,7 @@ func TestLateAnswer(t *testing.T) {
 		answers = append(answers, s)
 		if len(answers) == 1 {
 			l := first.existing("a2")
-			l.inbox.post(l.connect) // as if the attempt had timed out
+			l.inbox.post(l.again) // as if the attempt had timed out
 		} else {
 			forward(answers[0])
 			forward(answers[1])
@@ -158,11 +158,11 @@ func TestPeerThatLostItsConnection(t *testing.T) {
 		defer l.mu.Unlock()
 		l.up, l.conn = false, nil
 	})
-	defer func(c *connection) { _ = c.pc.GracefulClose() }(<-lost)
+	defer func(c *connection) { c.close() }(<-lost)
 	restart := m.agents[0].existing("a2")
 	restart.inbox.post(func() {
 		restart.up = false
-		restart.offer("")
+		restart.offer("", purposeConnect)
 	})
 	m.connectAll()
 }

@@ -2,42 +2,76 @@ package mesh
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
+// CredentialSource gives the credentials for every TURN server and when they
+// expire; a zero time: never. New ones are asked for at half their life.
+type CredentialSource func(ctx context.Context) (username string, password secret.Secret, expires time.Time, err error)
+
+// STUNCheck asks a STUN server for an answer. It must end when ctx does.
+type STUNCheck func(ctx context.Context, server wire.ServerURI) error
+
 const (
 	breakerOpens = 3               // failed checks in a row
-	checkTimeout = 3 * time.Second // for one TURN server
+	checkTimeout = 3 * time.Second // for one server
+	// suspects is how many links to different peers have to stall on a server
+	// to count as a failed check.
+	suspects      = 2
+	suspicionLife = 5 * time.Second
 )
 
-// pool knows the TURN servers and how they are.
+// pool knows the TURN and STUN servers and how they are.
 type pool struct {
 	check     TURNCheck // nil: nothing is ever known
+	stunCheck STUNCheck
+	source    CredentialSource
+	timing    Timing
 	emit      emitter
 	recovered func() // called when a server answers again
 	again     chan struct{}
+	spareSTUN []wire.ServerURI
 
-	mu      sync.Mutex
-	servers []*turnServer // in order of preference
-	stun    []wire.ServerURI
+	mu       sync.Mutex
+	servers  []*turnServer // in order of preference
+	stun     []*stunServer
+	chosen   string // for the next link, as long as no other is clearly better
+	username string
+	password secret.Secret
+	expires  time.Time // zero: never
+	renew    time.Time
+	allDown  bool // reported
 }
 
-// turnServer is one server of the pool. Its checks are its only evidence here;
-// what a link saw with it stays with that link.
+// turnServer is one server of the pool.
 type turnServer struct {
 	uri       wire.ServerURI
 	failures  int           // checks failed in a row
 	latency   time.Duration // moving average; 0: not known
 	answered  time.Time     // start of the latest check, when that succeeded
 	unhealthy bool          // breaker is open
+	opened    time.Time     // when the breaker opened last
+	lastError string
+	drained   bool                 // taken out by an operator
+	stalled   map[string]time.Time // peers whose link stalled on it lately
 }
 
-func newPool(servers []wire.ServerURI, check TURNCheck, emit emitter, recovered func()) *pool {
-	p := &pool{check: check, emit: emit, recovered: recovered, again: make(chan struct{}, 1)}
-	p.set(servers)
+type stunServer struct {
+	uri  wire.ServerURI
+	down bool
+}
+
+func newPool(o AgentOptions, emit emitter, recovered func()) *pool {
+	p := &pool{
+		check: o.Check, stunCheck: o.STUNCheck, source: o.Credentials, timing: o.Timing.orDefault(), emit: emit, recovered: recovered,
+		again: make(chan struct{}, 1), spareSTUN: o.STUNSpare, username: o.Username, password: o.Password,
+	}
+	p.set(o.TURNServers)
 	return p
 }
 
@@ -46,104 +80,104 @@ func newPool(servers []wire.ServerURI, check TURNCheck, emit emitter, recovered 
 func (p *pool) set(servers []wire.ServerURI) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.servers, p.stun = nil, nil
+	p.servers, p.stun, p.chosen, p.allDown = nil, nil, "", false
 	for _, u := range servers {
 		if u.IsTURN() {
 			p.servers = append(p.servers, &turnServer{uri: u})
 		} else {
-			p.stun = append(p.stun, u)
+			p.stun = append(p.stun, &stunServer{uri: u})
 		}
 	}
 	p.checkSoon()
 }
 
+// stunServers are those that answer; when none does, the spare ones.
 func (p *pool) stunServers() []wire.ServerURI {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stun
-}
-
-// first is the server at the head of the list, "" when there is none.
-func (p *pool) first() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.servers) == 0 {
-		return ""
-	}
-	return p.servers[0].uri.String()
-}
-
-// planned is where a planned move goes: the first server of the list that does
-// not fail its checks, whatever its latency.
-func (p *pool) planned() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.servers {
-		if s.failures == 0 {
-			return s.uri.String()
+	var list []wire.ServerURI
+	for _, s := range p.stun {
+		if !s.down {
+			list = append(list, s.uri)
 		}
 	}
-	if len(p.servers) == 0 {
-		return ""
+	if len(list) == 0 && len(p.stun) > 0 {
+		return p.spareSTUN
 	}
-	return p.servers[0].uri.String()
+	return list
 }
 
-// exclusions are the servers a link shall not use, and since when.
-type exclusions map[string]time.Time
-
-// choose picks the server for the next attempt of a link: one not excluded
-// whose last check did not fail, else one that was excluded but has answered a
-// check since then (its exclusion is removed), else one not excluded that
-// fails checks but not for long. ok is false when the whole list failed.
-func (p *pool) choose(excluded exclusions) (server string, ok bool) {
+func (p *pool) credentials() (string, secret.Secret) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.servers) == 0 {
-		_, failed := excluded[""]
-		return "", !failed
-	}
-	if s := p.best(func(s *turnServer) bool { return s.failures == 0 && !excluded.has(s) }); s != nil {
-		return s.uri.String(), true
-	}
-	if s := p.best(func(s *turnServer) bool { return s.failures == 0 && s.answered.After(excluded.since(s)) }); s != nil {
-		delete(excluded, s.uri.String())
-		return s.uri.String(), true
-	}
-	if s := p.best(func(s *turnServer) bool { return !s.unhealthy && !excluded.has(s) }); s != nil {
-		return s.uri.String(), true
-	}
-	if len(excluded) > 0 {
-		return "", false
-	}
-	// Every breaker is open, but a try costs nothing and checks can be wrong.
-	return p.servers[0].uri.String(), true
+	return p.username, p.password
 }
 
-func (e exclusions) since(s *turnServer) time.Time { return e[s.uri.String()] }
-
-func (e exclusions) has(s *turnServer) bool { return !e.since(s).IsZero() }
-
-// best is the server with the lowest latency. Close latencies count as equal
-// and the list decides, so that all agents of a mesh choose alike.
-func (p *pool) best(usable func(*turnServer) bool) *turnServer {
-	var candidates []*turnServer
-	var lowest time.Duration
-	for _, s := range p.servers {
-		if usable(s) {
-			candidates = append(candidates, s)
-			if s.latency > 0 && (lowest == 0 || s.latency < lowest) {
-				lowest = s.latency
-			}
-		}
+// refresh asks for credentials when it is time.
+func (p *pool) refresh(ctx context.Context) error {
+	p.mu.Lock()
+	due := p.source != nil && (p.username == "" || !p.renew.IsZero() && !time.Now().Before(p.renew))
+	p.mu.Unlock()
+	if !due {
+		return nil
 	}
-	limit := max(lowest+5*time.Millisecond, lowest*5/4)
-	for _, s := range candidates {
-		if lowest == 0 || s.latency <= limit {
+	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	username, password, expires, err := p.source(bounded)
+	if err != nil {
+		return fmt.Errorf("TURN credentials: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.username, p.password, p.expires, p.renew = username, password, expires, time.Time{}
+	if !expires.IsZero() {
+		p.renew = time.Now().Add(max(time.Second, time.Until(expires)/2))
+	}
+	return nil
+}
+
+// drain takes a server out of use or back.
+func (p *pool) drain(server string, out bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.named(server); s != nil {
+		s.drained = out
+	}
+	p.chosen = ""
+}
+
+func (p *pool) named(server string) *turnServer {
+	for _, s := range p.servers {
+		if s.uri.String() == server {
 			return s
 		}
 	}
 	return nil
+}
+
+// suspect notes that a link stalled on a server and has all of them checked.
+// Two links to different peers are as good as a failed check.
+func (p *pool) suspect(server, peer string) {
+	now := time.Now()
+	p.mu.Lock()
+	s := p.named(server)
+	enough := false
+	if s != nil {
+		if s.stalled == nil {
+			s.stalled = map[string]time.Time{}
+		}
+		s.stalled[peer] = now
+		for other, at := range s.stalled {
+			if now.Sub(at) > suspicionLife {
+				delete(s.stalled, other)
+			}
+		}
+		if enough = len(s.stalled) == suspects && s.failures == 0; enough {
+			s.failures, s.lastError = 1, fmt.Sprintf("%d links stalled on it", suspects)
+		}
+	}
+	p.mu.Unlock()
+	p.checkSoon()
 }
 
 // checkSoon asks for a check of all servers now: a link has stalled.
@@ -154,33 +188,71 @@ func (p *pool) checkSoon() {
 	}
 }
 
-// run checks all servers every interval, and at once when asked.
-func (p *pool) run(ctx context.Context, interval time.Duration) {
-	if p.check == nil {
+// run checks all servers every interval, at once when asked, and soon again
+// when a check has just failed.
+func (p *pool) run(ctx context.Context) {
+	if p.check == nil && p.stunCheck == nil && p.source == nil {
 		return
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		p.checkAll(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.again:
-		case <-ticker.C:
+		case <-timer.C:
+		}
+		_ = p.refresh(ctx) // the old ones serve as long as they live
+		p.checkAll(ctx)
+		timer.Reset(p.pause())
+	}
+}
+
+// pause is the time until the next check.
+func (p *pool) pause() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pause := p.timing.TURNHealth
+	for _, s := range p.servers {
+		if s.failures > 0 && !s.unhealthy {
+			pause = min(pause, p.timing.TURNAgain)
 		}
 	}
+	if !p.renew.IsZero() {
+		pause = max(min(pause, time.Until(p.renew)), 100*time.Millisecond)
+	}
+	return pause
 }
 
 func (p *pool) checkAll(ctx context.Context) {
 	p.mu.Lock()
-	servers := p.servers
+	servers, stun := p.servers, p.stun
 	p.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range servers {
-		wg.Go(func() { p.checkOne(ctx, s) })
+		if p.check != nil {
+			wg.Go(func() { p.checkOne(ctx, s) })
+		}
+	}
+	for _, s := range stun {
+		if p.stunCheck != nil {
+			wg.Go(func() { p.checkSTUN(ctx, s) })
+		}
 	}
 	wg.Wait()
+}
+
+func (p *pool) checkSTUN(ctx context.Context, s *stunServer) {
+	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := p.stunCheck(bounded, s.uri)
+	if ctx.Err() != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.down = err != nil
 }
 
 func (p *pool) checkOne(ctx context.Context, s *turnServer) {
@@ -191,40 +263,49 @@ func (p *pool) checkOne(ctx context.Context, s *turnServer) {
 	switch {
 	case ctx.Err() != nil: // says nothing about the server
 	case err != nil:
-		p.failed(s)
+		p.failed(s, err)
 	default:
 		p.succeeded(s, start, latency)
 	}
 }
 
+// succeeded closes the breaker, but not before its hold is over: a server that
+// comes and goes is not taken again each time.
 func (p *pool) succeeded(s *turnServer, start time.Time, latency time.Duration) {
 	p.mu.Lock()
 	again := s.failures > 0
-	s.failures, s.unhealthy, s.answered = 0, false, start
+	s.failures, s.answered, s.lastError, s.stalled = 0, start, "", nil
+	if s.unhealthy && time.Since(s.opened) >= p.timing.TURNHold {
+		s.unhealthy = false
+	}
 	if s.latency == 0 {
 		s.latency = latency
 	}
 	s.latency += (latency - s.latency) / 4
+	p.allDown = false
 	p.mu.Unlock()
 	p.emit("turn_server_health_check_success", "", metadata{
 		"turn_server": s.uri.String(), "latency_ms": millis(latency),
 	})
-	if again {
+	if again && p.recovered != nil {
 		p.recovered()
 	}
 }
 
-func (p *pool) failed(s *turnServer) {
+func (p *pool) failed(s *turnServer, err error) {
 	p.mu.Lock()
 	s.failures++
+	s.lastError = err.Error()
 	opens := s.failures == breakerOpens
-	if opens {
-		s.unhealthy = true
+	if opens || s.unhealthy {
+		s.unhealthy, s.opened = true, time.Now() // the hold begins anew
 	}
-	failures, none := s.failures, opens
+	failures := s.failures
+	none := !p.allDown
 	for _, other := range p.servers {
-		none = none && other.unhealthy
+		none = none && other.unhealthy && other.failures > 0
 	}
+	p.allDown = p.allDown || none
 	p.mu.Unlock()
 	if opens {
 		p.emit("turn_server_marked_unhealthy", "", metadata{

@@ -48,7 +48,7 @@ func TestPoolChoose(t *testing.T) {
 		{"all breakers open", turnServer{unhealthy: true, failures: 3}, turnServer{unhealthy: true, failures: 3}, nil, a, true, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := newPool(parseList(t, "turn:a,stun:s,turn:b"), nil, nil, nil)
+			p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a,stun:s,turn:b")}, nil, nil)
 			test.a.uri, test.b.uri = p.servers[0].uri, p.servers[1].uri
 			p.servers = []*turnServer{&test.a, &test.b}
 			got, ok := p.choose(test.excluded)
@@ -63,7 +63,7 @@ func TestPoolChoose(t *testing.T) {
 }
 
 func TestPoolWithoutTURN(t *testing.T) {
-	p := newPool(parseList(t, "stun:s"), nil, nil, nil)
+	p := newPool(AgentOptions{TURNServers: parseList(t, "stun:s")}, nil, nil)
 	if server, ok := p.choose(exclusions{}); server != "" || !ok || p.first() != "" {
 		t.Errorf("choose = %q, %t; want none and ok", server, ok)
 	}
@@ -79,9 +79,9 @@ func TestPoolBreaker(t *testing.T) {
 	var answer error
 	var names []string
 	recovered := 0
-	p := newPool(parseList(t, "turn:a"), func(context.Context, wire.ServerURI) (time.Duration, error) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a"), Check: func(context.Context, wire.ServerURI) (time.Duration, error) {
 		return time.Millisecond, answer
-	}, func(name, _ string, _ metadata) { names = append(names, name) }, func() { recovered++ })
+	}}, func(name, _ string, _ metadata) { names = append(names, name) }, func() { recovered++ })
 	for _, answer = range []error{nil, errDown, errDown, errDown, errDown, nil, nil} {
 		p.checkAll(t.Context())
 	}
@@ -102,15 +102,15 @@ var errDown = errors.New("down")
 
 func TestPoolChecksEndWithTheAgent(t *testing.T) {
 	asked := make(chan struct{}, 1)
-	p := newPool(parseList(t, "turn:a"), func(ctx context.Context, _ wire.ServerURI) (time.Duration, error) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a"), Check: func(ctx context.Context, _ wire.ServerURI) (time.Duration, error) {
 		asked <- struct{}{}
 		<-ctx.Done()
 		return 0, ctx.Err()
-	}, func(name, _ string, _ metadata) { t.Errorf("event %s of a check that was cut off", name) }, nil)
+	}}, func(name, _ string, _ metadata) { t.Errorf("event %s of a check that was cut off", name) }, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
-		p.run(ctx, time.Hour)
+		p.run(ctx)
 		close(done)
 	}()
 	<-asked

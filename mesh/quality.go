@@ -63,15 +63,7 @@ func (c *connection) selectedStats() (webrtc.ICECandidatePairStats, bool) {
 	return webrtc.ICECandidatePairStats{}, false
 }
 
-// lastReceived is when anything came on the selected pair; zero: never.
-func (c *connection) lastReceived() time.Time {
-	stats, ok := c.stats()
-	if !ok {
-		return time.Time{}
-	}
-	return received(stats)
-}
-
+// received is when anything came on the pair; zero: never.
 func received(s webrtc.ICECandidatePairStats) time.Time {
 	return max(s.LastPacketReceivedTimestamp, s.LastRequestReceivedTimestamp, s.LastResponseTimestamp).Time()
 }
@@ -81,7 +73,7 @@ func received(s webrtc.ICECandidatePairStats) time.Time {
 func (l *link) describe() wire.Link {
 	self := l.agent.o.ID
 	d := wire.Link{ID: self + "/" + l.peer, Local: self, Peer: l.peer, State: wire.StateNew}
-	c, server := l.current()
+	c, server, quiet := l.current()
 	if c == nil {
 		return d
 	}
@@ -89,18 +81,22 @@ func (l *link) describe() wire.Link {
 	if d.Path != "" && d.Path != wire.PathRelay {
 		server = ""
 	}
+	if quiet && d.State == wire.StateConnected {
+		d.State = wire.StateDisconnected
+	}
 	d.TURNServer = &server
 	d.LocalFingerprint = l.agent.fingerprint
 	if der := c.pc.SCTP().Transport().GetRemoteCertificate(); len(der) > 0 {
 		d.RemoteFingerprint = fingerprint(der)
 	}
-	if channel := c.channel.Load(); channel != nil {
-		buffered := channel.BufferedAmount()
+	if channel := c.messages.Load(); channel != nil {
+		buffered := channel.buffered()
 		d.BufferedAmount = &buffered
 	}
 	if stats, ok := c.stats(); ok {
 		addStats(&d, stats, time.Now())
 	}
+	l.probe.describe(&d, time.Now())
 	return d
 }
 
@@ -119,7 +115,7 @@ func addStats(d *wire.Link, s webrtc.ICECandidatePairStats, now time.Time) {
 
 // via says over what a link is tried, for error texts.
 func (l *link) via() string {
-	if _, server := l.current(); server != "" {
+	if _, server, _ := l.current(); server != "" {
 		return "trying " + server
 	}
 	return "without a TURN server"

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/logging"
@@ -24,17 +25,17 @@ func newAPI(o AgentOptions) *webrtc.API {
 	}
 	s.SetICETimeouts(t.Disconnected, t.Failed, t.Keepalive)
 	s.SetSCTPRTOMax(t.RTOMax)
+	s.DetachDataChannels() // see firstBuffer
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	// Waiting gives better candidate types a chance, but has to end well
-	// within one attempt. Relay-only has nothing better to wait for: pion's
+	// Waiting gives better candidate types a chance. Relay-only has nothing better to wait for: pion's
 	// own wait of 2 s would be paid by every link.
-	wait := t.Connect / 4
+	wait := t.Fallback
 	if o.RelayOnly {
 		wait = 0
 	}
 	s.SetRelayAcceptanceMinWait(wait)
-	s.SetPrflxAcceptanceMinWait(wait / 2)
-	s.SetSrflxAcceptanceMinWait(wait / 4)
+	s.SetPrflxAcceptanceMinWait(min(wait/2, time.Second))
+	s.SetSrflxAcceptanceMinWait(min(wait/4, 500*time.Millisecond))
 	if o.Loopback {
 		s.SetIncludeLoopbackCandidate(true)
 		s.SetIPFilter(net.IPv4(127, 0, 0, 1).Equal)
@@ -74,8 +75,9 @@ func (a *Agent) configuration(server string) webrtc.Configuration {
 		c.ICEServers = append(c.ICEServers, webrtc.ICEServer{URLs: []string{stunURL(stun)}})
 	}
 	if server != "" {
+		username, password := a.pool.credentials()
 		c.ICEServers = append(c.ICEServers, webrtc.ICEServer{
-			URLs: []string{server}, Username: a.o.Username, Credential: a.o.Password.Reveal(),
+			URLs: []string{server}, Username: username, Credential: password.Reveal(),
 		})
 	}
 	return c

@@ -62,7 +62,7 @@ func (f *fleet) start(id string) error {
 	m := &member{agent: agent, stop: stop}
 	m.sends.Go(func() {
 		f.traffic.send(ctx, id, func(to string, payload any) error {
-			_, err := agent.Send(to, payload)
+			_, err := agent.SendReliable(to, payload)
 			return err
 		})
 	})

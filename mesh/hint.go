@@ -1,0 +1,41 @@
+package mesh
+
+import "strings"
+
+// purpose says why a connection is made.
+type purpose string
+
+const (
+	purposeConnect purpose = ""        // the link has none that works
+	purposeMove    purpose = "move"    // the link works and shall use another server
+	purposeStandby purpose = "standby" // the link works and shall have a second path
+)
+
+// Our own agents tell each other in an attribute of the SDP what a description
+// is for. Others ignore attributes they do not know (RFC 8866 section 5.13).
+const (
+	purposeLine = "a=x-meshctl-purpose:"
+	answersLine = "a=x-meshctl-answers:" // the ufrag of the offer
+)
+
+func withLine(sdp, prefix, value string) string {
+	if value == "" {
+		return sdp
+	}
+	return sdp + prefix + value + "\r\n"
+}
+
+func purposeOf(sdp string) purpose {
+	switch p := purpose(strings.TrimSpace(sdpLine(sdp, purposeLine))); p {
+	case purposeMove, purposeStandby:
+		return p
+	}
+	return purposeConnect
+}
+
+// answers tells whether an answer can be to the offer: one of our own agents
+// names it, others do not.
+func answers(answer, offer string) bool {
+	named := strings.TrimSpace(sdpLine(answer, answersLine))
+	return named == "" || named == ufrag(offer)
+}

@@ -1,0 +1,351 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// ledger sends numbered reliable messages over every pair and notes what
+// arrives, in what order.
+type ledger struct {
+	mu      sync.Mutex
+	arrived map[direction][]int
+	at      map[direction][]time.Time
+	sent    map[direction]int
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+func newLedger() *ledger {
+	return &ledger{arrived: map[direction][]int{}, at: map[direction][]time.Time{}, sent: map[direction]int{}}
+}
+
+func (g *ledger) receiver(to string) func(string, wire.Message, time.Time) {
+	return func(from string, m wire.Message, at time.Time) {
+		var p struct{ N int }
+		_ = json.Unmarshal(m.Payload, &p)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		d := direction{from, to}
+		g.arrived[d] = append(g.arrived[d], p.N)
+		g.at[d] = append(g.at[d], at)
+	}
+}
+
+func (g *ledger) start(t testing.TB, agents []*Agent, every time.Duration) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g.cancel = cancel
+	t.Cleanup(g.stop)
+	for _, from := range agents {
+		for _, to := range agents {
+			if from == to {
+				continue
+			}
+			g.wg.Go(func() {
+				ticker := time.NewTicker(every)
+				defer ticker.Stop()
+				for n := 1; ; n++ {
+					select {
+					case <-ctx.Done():
+						return
+					case <-ticker.C:
+					}
+					if _, err := from.SendReliable(to.ID(), map[string]int{"N": n}); err != nil {
+						t.Errorf("message %d from %s: %v", n, from.ID(), err)
+						return
+					}
+					g.mu.Lock()
+					g.sent[direction{from.ID(), to.ID()}] = n
+					g.mu.Unlock()
+				}
+			})
+		}
+	}
+}
+
+func (g *ledger) stop() {
+	g.cancel()
+	g.wg.Wait()
+}
+
+// complete: everything sent so far has arrived, once and in order.
+func (g *ledger) complete() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.sent) == 0 {
+		return errors.New("nothing was sent")
+	}
+	for d, n := range g.sent {
+		got := g.arrived[d]
+		for i, v := range got {
+			if v != i+1 {
+				return fmt.Errorf("%v: message %d arrived as number %d", d, v, i+1)
+			}
+		}
+		if len(got) != n {
+			return fmt.Errorf("%v: %d of %d messages", d, len(got), n)
+		}
+	}
+	return nil
+}
+
+// longest is the longest pause between two messages that ended after a time.
+func (g *ledger) longest(after time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var longest time.Duration
+	for _, times := range g.at {
+		for i := 1; i < len(times); i++ {
+			if times[i].After(after) {
+				longest = max(longest, times[i].Sub(times[i-1]))
+			}
+		}
+	}
+	return longest
+}
+
+// flowing: messages that were sent after now have arrived on every direction.
+func (g *ledger) flowing(m *testMesh) {
+	m.t.Helper()
+	g.mu.Lock()
+	before := map[direction]int{}
+	for d, n := range g.sent {
+		before[d] = n
+	}
+	g.mu.Unlock()
+	want := len(m.agents) * (len(m.agents) - 1)
+	m.eventually("messages on all directions", func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.sent) != want {
+			return fmt.Errorf("%d of %d directions have begun", len(g.sent), want)
+		}
+		for d := range g.sent {
+			if len(g.arrived[d]) <= before[d] {
+				return fmt.Errorf("%v: %d messages", d, len(g.arrived[d]))
+			}
+		}
+		return nil
+	})
+}
+
+func (g *ledger) settle(m *testMesh) {
+	m.t.Helper()
+	g.stop()
+	m.eventually("everything arrives once and in order", g.complete)
+}
+
+func withLedger(g *ledger) func(*AgentOptions) {
+	return func(o *AgentOptions) { o.OnMessage = g.receiver(o.ID) }
+}
+
+func TestReliableMessagesSurviveTheirRelay(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m, g := newTestMesh(t), newLedger()
+	m.addRelayed(3, uris(first, second), withLedger(g))
+	m.onServer(first.uri)
+	g.start(t, m.agents, 10*time.Millisecond)
+	g.flowing(m)
+	killed := time.Now()
+	first.kill()
+	m.onServer(second.uri)
+	g.flowing(m)
+	t.Logf("longest pause %s", g.longest(killed))
+	g.settle(m)
+	m.eventually("all acknowledged", func() error {
+		for _, a := range m.agents {
+			for _, peer := range a.Peers() {
+				if n := a.Unacknowledged(peer); n > 0 {
+					return fmt.Errorf("%s: %d to %s", a.ID(), n, peer)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func TestPlannedMoveLosesNothing(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m, g := newTestMesh(t), newLedger()
+	m.addRelayed(3, uris(first, second), withLedger(g))
+	m.onServer(first.uri)
+	g.start(t, m.agents, 5*time.Millisecond)
+	g.flowing(m)
+	start := time.Now()
+	for _, a := range m.agents {
+		a.MoveOff(first.uri)
+	}
+	m.onServer(second.uri)
+	t.Logf("longest pause %s", g.longest(start))
+	for _, a := range m.agents {
+		a.MoveBack(first.uri)
+	}
+	m.onServer(first.uri)
+	g.settle(m)
+	if n := m.events.count("turn_fallback_initiated"); n != 0 {
+		t.Errorf("%d turn_fallback_initiated events of planned moves", n)
+	}
+}
+
+func TestStandbyTakesOver(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m, g := newTestMesh(t), newLedger()
+	m.addRelayed(2, uris(first, second), func(o *AgentOptions) {
+		o.Standby = true
+		withLedger(g)(o)
+	})
+	m.onServer(first.uri)
+	m.eventually("both hold a standby", func() error {
+		for i, peer := range []string{"a2", "a1"} {
+			if !hasSpare(m.agents[i], peer) {
+				return fmt.Errorf("a%d has none", i+1)
+			}
+		}
+		return nil
+	})
+	g.start(t, m.agents, 10*time.Millisecond)
+	g.flowing(m)
+	offers := m.events.count("webrtc_offer_created")
+	m.signal.refuseNew(503)
+	m.signal.drop() // it needs no signaling
+	killed := time.Now()
+	first.kill()
+	m.onServer(second.uri)
+	g.flowing(m)
+	t.Logf("longest pause %s", g.longest(killed))
+	if n := m.events.count("webrtc_offer_created"); n != offers {
+		t.Errorf("%d offers were made", n-offers)
+	}
+	g.settle(m)
+}
+
+func hasSpare(a *Agent, peer string) bool {
+	l, has := a.existing(peer), make(chan bool, 1)
+	l.inbox.post(func() { has <- l.spare != nil })
+	select {
+	case h := <-has:
+		return h
+	case <-l.done:
+		return false
+	}
+}
+
+func TestPlainAgents(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m, g := newTestMesh(t), newLedger()
+	for i, plain := range []bool{true, false, true} {
+		m.add(fmt.Sprintf("a%d", i+1), func(o *AgentOptions) {
+			o.RelayOnly, o.TURNServers, o.Check, o.plain = true, uris(first, second), allocate, plain
+			withLedger(g)(o)
+		})
+	}
+	m.onServer(first.uri)
+	m.eventually("the others are plain agents", func() error {
+		for _, peer := range []string{"a1", "a3"} {
+			if m.agents[1].existing(peer).kind.Load() != kindPlain {
+				return errors.New(peer + " is not yet")
+			}
+		}
+		return nil
+	})
+	g.start(t, m.agents, 20*time.Millisecond)
+	g.flowing(m)
+	if n := m.agents[1].Unacknowledged("a1"); n != 0 {
+		t.Errorf("%d messages wait for an acknowledgement that never comes", n)
+	}
+	g.cancel()
+	first.kill()
+	m.onServer(second.uri)
+}
+
+func message(t *testing.T, stream string, seq int64) wire.Message {
+	t.Helper()
+	m, err := wire.NewMessage("a", "b", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ConversationID, m.SequenceNum = stream, &seq
+	return m
+}
+
+func TestIntakeOrdersAndDropsRepeats(t *testing.T) {
+	const s, other = streamPrefix + "a-1", streamPrefix + "a-2"
+	var i intake
+	var got []int64
+	hand := func(m wire.Message, _ time.Time) { got = append(got, *m.SequenceNum) }
+	var sent []wire.Message
+	for _, n := range []int64{1, 3, 2, 5} {
+		m := message(t, s, n)
+		sent = append(sent, m)
+		i.take(m, 100, time.Now(), true, hand)
+	}
+	for _, m := range sent { // again, after a recovery
+		i.take(m, 100, time.Now(), true, hand)
+	}
+	if diff := cmp.Diff([]int64{1, 2, 3}, got); diff != "" {
+		t.Errorf("handed on (-want +got):\n%s", diff)
+	}
+	if n := len(i.acks()); n != 8 {
+		t.Errorf("%d acknowledgements, want 8: the peer asks again when one was lost", n)
+	}
+	i.advance(wire.ExtStream{ID: s, Low: 5}, hand)
+	i.take(message(t, other, 1), 100, time.Now(), true, hand) // the sender has started over
+	i.advance(wire.ExtStream{ID: other, Low: 40}, hand)
+	i.take(message(t, other, 40), 100, time.Now(), true, hand)
+	if diff := cmp.Diff([]int64{1, 2, 3, 5, 1, 40}, got); diff != "" {
+		t.Errorf("handed on (-want +got):\n%s", diff)
+	}
+}
+
+func TestIntakeIsBounded(t *testing.T) {
+	const s = streamPrefix + "a-1"
+	var i intake
+	none := func(wire.Message, time.Time) { t.Error("handed on across a gap") }
+	for n := range int64(2 * maxWaiting) {
+		i.take(message(t, s, n+2), 100, time.Now(), true, none)
+	}
+	if len(i.held) > maxWaiting {
+		t.Errorf("%d messages held, more than %d", len(i.held), maxWaiting)
+	}
+	handed := 0
+	i.take(message(t, s, 1), 100, time.Now(), true, func(wire.Message, time.Time) { handed++ })
+	if handed != maxWaiting+1 || i.bytes != 0 {
+		t.Errorf("%d handed on, %d bytes held after the gap closed; want %d and 0", handed, i.bytes, maxWaiting+1)
+	}
+}
+
+func TestOutboxIsBounded(t *testing.T) {
+	o := outbox{stream: newStream("a")}
+	add := func() error {
+		_, err := o.add(nil, func(stream string, seq int64) (wire.Message, []byte, error) {
+			m := message(t, stream, seq)
+			return m, make([]byte, 100), nil
+		})
+		return err
+	}
+	for range maxWaiting {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := add(); !errors.Is(err, ErrFull) {
+		t.Errorf("add = %v, want ErrFull", err)
+	}
+	var ids []string
+	for _, w := range o.waiting[:10] {
+		ids = append(ids, w.id)
+	}
+	o.ack(ids, time.Now())
+	if p := o.position(); o.pending() != maxWaiting-10 || p.Low != 11 {
+		t.Errorf("%d pending from %d, want %d from 11", o.pending(), p.Low, maxWaiting-10)
+	}
+}

@@ -1,0 +1,85 @@
+package mesh
+
+import "time"
+
+// vigil watches whether a path is alive. It counts ticks of our own clock, not
+// the time between them: a process that got no processor for a second has not
+// listened for a second.
+type vigil struct {
+	heard     uint64        // channel messages so far
+	bytes     uint64        // on the selected pair so far
+	responses uint64        // to our connectivity checks so far
+	quiet     int           // ticks since anything arrived
+	flat      int           // ticks since a response arrived
+	lag       time.Duration // how late our ticks come, at worst lately
+	srtt      time.Duration // smoothed round trip, RFC 6298 section 2
+	rttvar    time.Duration
+	idle      int       // ticks since pion was asked
+	last      time.Time // tick
+}
+
+// observe notes one tick. It tells whether the tick came in time; one that did
+// not is no evidence.
+func (v *vigil) observe(now time.Time, every time.Duration) bool {
+	late := time.Duration(0)
+	if !v.last.IsZero() {
+		late = now.Sub(v.last) - every
+	}
+	v.last = now
+	v.lag = max(v.lag-v.lag/32, late)
+	return late < every/2
+}
+
+// look asks the connection what has arrived. pion is only asked when messages
+// do not tell already, and for responses once per keepalive.
+func (v *vigil) look(c *connection, counts bool) {
+	if counts {
+		v.quiet, v.flat, v.idle = v.quiet+1, v.flat+1, v.idle+1
+	}
+	if heard := c.heard.Load(); heard != v.heard {
+		v.heard, v.quiet = heard, 0
+		if v.idle < 2 {
+			return
+		}
+	}
+	stats, ok := c.selectedStats()
+	if !ok {
+		return
+	}
+	v.idle = 0
+	if stats.BytesReceived != v.bytes {
+		v.bytes, v.quiet = stats.BytesReceived, 0
+	}
+	if stats.ResponsesReceived != v.responses {
+		v.responses, v.quiet, v.flat = stats.ResponsesReceived, 0, 0
+		v.roundTrip(time.Duration(stats.CurrentRoundTripTime * float64(time.Second)))
+	}
+}
+
+func (v *vigil) roundTrip(rtt time.Duration) {
+	if v.srtt == 0 {
+		v.srtt, v.rttvar = rtt, rtt/2
+		return
+	}
+	v.rttvar += ((v.srtt - rtt).Abs() - v.rttvar) / 4
+	v.srtt += (rtt - v.srtt) / 8
+}
+
+// slack is the silence that the path's round trip, its jitter and our own
+// delays explain.
+func (v *vigil) slack() time.Duration { return v.srtt + 4*v.rttvar + 2*v.lag }
+
+// silent tells whether nothing has arrived for as long as a live path never
+// stays silent.
+func (v *vigil) silent(every, limit time.Duration) bool {
+	return time.Duration(v.quiet)*every > limit+v.slack()
+}
+
+// deaf tells whether the peer does not hear us: it sends, but answers nothing.
+// pion stays connected then for as long as it receives anything.
+func (v *vigil) deaf(every, limit time.Duration) bool {
+	return time.Duration(v.flat)*every > limit+v.slack()
+}
+
+// lately tells whether something arrived within two ticks.
+func (v *vigil) lately() bool { return v.quiet <= 2 }

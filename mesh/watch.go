@@ -1,0 +1,125 @@
+package mesh
+
+import (
+	"errors"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+var errEnded = errors.New("the connection ended before it worked")
+
+// pulse is how often a link looks whether its paths live.
+func (t Timing) pulse() time.Duration { return max(t.Keepalive/2, time.Millisecond) }
+
+// deafAfter is how long our checks may stay without response while the peer is
+// heard.
+func (t Timing) deafAfter() time.Duration { return max(3*t.Keepalive, t.Disconnected) + t.Keepalive }
+
+// spareAfter is the silence after which a second path that lives is preferred:
+// changing over costs nothing.
+func (t Timing) spareAfter() time.Duration { return t.Keepalive * 3 / 2 }
+
+// watch looks for silence on the link's paths.
+func (l *link) watch(now time.Time) {
+	c, t := l.conn, l.agent.o.Timing
+	if c == nil || c.over() {
+		return
+	}
+	every := t.pulse()
+	counts := c.vigil.observe(now, every)
+	c.vigil.look(c, counts)
+	if c.vigil.quiet == 0 {
+		c.lastHeard = now
+	}
+	if l.spare != nil {
+		l.spare.vigil.observe(now, every)
+		l.spare.vigil.look(l.spare, counts)
+	}
+	switch v := &c.vigil; {
+	case !l.up:
+		l.selfHeal()
+	case l.spare != nil && v.silent(every, t.spareAfter()) && l.spare.vigil.lately():
+		l.switchToSpare("nothing received")
+	case v.silent(every, t.Disconnected):
+		l.stalled("nothing received")
+	case v.deaf(every, t.deafAfter()):
+		l.stalled("the peer does not hear us")
+	}
+}
+
+// selfHeal: the path that had gone silent lives again, before another one was
+// there. An attempt that is under way goes on; its connection is the newer one
+// for both sides.
+func (l *link) selfHeal() {
+	c, t := l.conn, l.agent.o.Timing
+	if !l.quiet || !c.up() || c.vigil.quiet > 0 || c.vigil.deaf(t.pulse(), t.Keepalive*3/2) {
+		return
+	}
+	if l.attempt != nil && l.attempt.restart {
+		return // the restart decides
+	}
+	if l.attempt == nil {
+		l.stopTimer()
+	}
+	if l.falling {
+		l.falling = false
+		l.agent.emit("turn_fallback_unnecessary", l.peer, metadata{"turn_server": c.server})
+	}
+	l.established()
+}
+
+// stalled: the link was up and nothing passes any more.
+func (l *link) stalled(reason string) {
+	l.report(wire.StateDisconnected)
+	l.setQuiet(true)
+	l.lost(reason)
+}
+
+// lost: the link has no path. The one held in reserve is used at once; else
+// its TURN server is excluded for this link, whether or not it is to blame:
+// trying the next one costs less than finding out.
+func (l *link) lost(reason string) {
+	if !l.up {
+		l.kick()
+		return
+	}
+	if l.spare != nil && l.spare.up() {
+		l.switchToSpare(reason)
+		return
+	}
+	l.up = false
+	if l.attempt != nil && !l.attempt.restart {
+		// A move or a standby under way becomes what recovers the link.
+		l.attempt.c.purpose = purposeConnect
+	}
+	if l.conn.relayed && l.conn.state() != wire.StateClosed {
+		l.fallBack(reason)
+	}
+	l.kick()
+}
+
+// switchToSpare changes over to the second path. The first is kept as long as
+// any replaced connection.
+func (l *link) switchToSpare(reason string) {
+	spare := l.spare
+	l.spare = nil
+	if l.conn.relayed {
+		l.fallBack(reason)
+	}
+	l.due.standby = time.Now().Add(l.agent.o.Timing.Connect)
+	l.use(spare)
+	l.established()
+}
+
+// keepStandby makes the second path when the link works and has none.
+func (l *link) keepStandby() {
+	if !l.agent.o.Standby || !l.up || l.spare != nil || l.attempt != nil || !l.ours() || !l.conn.relayed || !l.offers() {
+		return
+	}
+	server, ok := l.agent.pool.second(l.conn.server, l.excluded)
+	if !ok || !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer) {
+		return
+	}
+	l.offer(server, purposeStandby)
+}
