@@ -62,7 +62,7 @@ func DefaultTiming() Timing {
 // half a second.
 func LabTiming() Timing {
 	t := DefaultTiming()
-	t.Disconnected = 400 * time.Millisecond
+	t.Disconnected = 300 * time.Millisecond
 	t.Failed = 1500 * time.Millisecond
 	t.Keepalive = 100 * time.Millisecond
 	t.Heartbeat = 200 * time.Millisecond
