@@ -18,13 +18,25 @@ const (
 )
 
 // decoder reads checked values and keeps the first error, with the path of the
-// value: connections[3].rtt_ms.
-type decoder struct{ err error }
+// value: connections[3].rtt_ms. The path is put together only then.
+type decoder struct {
+	err   error
+	list  string // that is being read; "" = none
+	index int    // of its entry
+}
 
 func (d *decoder) fail(path, format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%s %s", path, fmt.Sprintf(format, args...))
+	if d.err != nil {
+		return
 	}
+	if d.list != "" {
+		entry := d.list + "[" + strconv.Itoa(d.index) + "]"
+		if path != "" {
+			entry += "." + path
+		}
+		path = entry
+	}
+	d.err = fmt.Errorf("%s %s", path, fmt.Sprintf(format, args...))
 }
 
 // replyError gives the kept error as the error of a reply, or nil.
@@ -104,29 +116,35 @@ func (d *decoder) time(v gjson.Result, path string) time.Time {
 	return t
 }
 
-func (d *decoder) texts(v gjson.Result, path string) []string {
-	list := []string{}
-	d.each(v, path, func(v gjson.Result, path string) { list = append(list, d.text(v, path)) })
-	return list
+func (d *decoder) texts(v gjson.Result, list string) []string {
+	texts := []string{}
+	d.each(v, list, func(v gjson.Result) { texts = append(texts, d.text(v, "")) })
+	return texts
 }
 
-// each calls read for the entries of an array until something is wrong.
-func (d *decoder) each(v gjson.Result, path string, read func(v gjson.Result, path string)) {
+// each calls read for the entries of a list until something is wrong. Within
+// it, paths are those inside of the entry.
+func (d *decoder) each(v gjson.Result, list string, read func(v gjson.Result)) {
 	if !v.Exists() {
-		d.fail(path, "is missing")
+		d.fail(list, "is missing")
 		return
 	}
 	if !v.IsArray() {
-		d.fail(path, "is a JSON %s, not an array", httpapi.TypeName(v))
+		d.fail(list, "is a JSON %s, not an array", httpapi.TypeName(v))
+		return
+	}
+	if d.err != nil {
 		return
 	}
 	i := 0
 	v.ForEach(func(_, entry gjson.Result) bool {
 		if i == maxEntries {
-			d.fail(path, "has more than %d entries", maxEntries)
+			d.fail(list, "has more than %d entries", maxEntries)
 			return false
 		}
-		read(entry, path+"["+strconv.Itoa(i)+"]")
+		d.list, d.index = list, i
+		read(entry)
+		d.list = ""
 		i++
 		return d.err == nil
 	})

@@ -25,12 +25,24 @@ type Stats struct {
 
 // Stats asks GET /stats. A reply without total_agents or connections, or with
 // anything of a wrong type, is a *ReplyError and never a count of zero.
-func (c *Client) Stats(ctx context.Context) (Stats, error) {
+func (c *Client) Stats(ctx context.Context) (Stats, error) { return c.read(ctx, parseStats) }
+
+// Scan is Stats for a reply of any length: it keeps no connections, but gives
+// each to the caller, valid for that call only. With an error all that was
+// given before means nothing.
+func (c *Client) Scan(ctx context.Context, each func(wire.Link)) (Stats, error) {
+	return c.read(ctx, func(body []byte) (Stats, error) {
+		var reused linkReader
+		return scanStats(body, func() *linkReader { reused = linkReader{}; return &reused }, each)
+	})
+}
+
+func (c *Client) read(ctx context.Context, parse func(body []byte) (Stats, error)) (Stats, error) {
 	reply, err := c.api.Get(ctx, "read stats", "/stats")
 	if err != nil {
 		return Stats{}, err
 	}
-	stats, err := parseStats(reply.Body)
+	stats, err := parse(reply.Body)
 	if err != nil {
 		return Stats{}, reply.Invalid("%s", err)
 	}
@@ -39,6 +51,16 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 }
 
 func parseStats(body []byte) (Stats, error) {
+	var links []wire.Link
+	stats, err := scanStats(body, func() *linkReader { return &linkReader{} }, func(l wire.Link) { links = append(links, l) })
+	if err != nil {
+		return Stats{}, err
+	}
+	stats.Connections = links
+	return stats, nil
+}
+
+func scanStats(body []byte, reader func() *linkReader, each func(wire.Link)) (Stats, error) {
 	root, err := httpapi.Object(body)
 	if err != nil {
 		return Stats{}, err
@@ -51,81 +73,16 @@ func parseStats(body []byte) (Stats, error) {
 	if v := root.Get("local_agents"); given(v) {
 		stats.LocalAgents = d.texts(v, "local_agents")
 	}
-	d.each(root.Get("connections"), "connections", func(v gjson.Result, path string) {
-		stats.Connections = append(stats.Connections, d.link(v, path))
+	d.each(root.Get("connections"), "connections", func(v gjson.Result) {
+		r := reader()
+		r.read(&d, v)
+		each(r.link)
 	})
 	if d.err != nil {
 		return Stats{}, d.err
 	}
 	return stats, nil
 }
-
-// link reads a connection object; every field but state is optional.
-func (d *decoder) link(v gjson.Result, path string) wire.Link {
-	var l wire.Link
-	if !v.IsObject() {
-		d.fail(path, "is a JSON %s, not an object", httpapi.TypeName(v))
-		return l
-	}
-	l.State = d.text(v.Get("state"), path+".state")
-	if d.err == nil && !wire.KnownState(l.State) {
-		d.fail(path+".state", "is %q, which is no connection state", l.State)
-	}
-	v.ForEach(func(key, value gjson.Result) bool {
-		if given(value) {
-			d.linkField(&l, key.Str, value, path+"."+key.Str)
-		}
-		return d.err == nil
-	})
-	return l
-}
-
-func (d *decoder) linkField(l *wire.Link, name string, v gjson.Result, path string) {
-	switch name {
-	case "id":
-		l.ID = d.text(v, path)
-	case "local":
-		l.Local = d.text(v, path)
-	case "peer":
-		l.Peer = d.text(v, path)
-	case "path":
-		l.Path = d.text(v, path)
-	case "turn_server":
-		l.TURNServer = pointer(d.text(v, path))
-	case "rtt_ms":
-		l.RTTMillis = pointer(d.measure(v, path))
-	case "rtt_age_ms":
-		l.RTTAgeMillis = pointer(d.measure(v, path))
-	case "jitter_ms":
-		l.JitterMillis = pointer(d.measure(v, path))
-	case "loss_tx":
-		l.LossTx = pointer(d.share(v, path))
-	case "loss_rx":
-		l.LossRx = pointer(d.share(v, path))
-	case "requests_sent":
-		l.RequestsSent = pointer(d.count(v, path, maxCounter))
-	case "responses_received":
-		l.ResponsesReceived = pointer(d.count(v, path, maxCounter))
-	case "bytes_sent":
-		l.BytesSent = pointer(d.count(v, path, maxCounter))
-	case "bytes_received":
-		l.BytesReceived = pointer(d.count(v, path, maxCounter))
-	case "buffered_amount":
-		l.BufferedAmount = pointer(d.count(v, path, maxCounter))
-	case "created_at":
-		l.CreatedAt = pointer(d.time(v, path))
-	case "last_rx_at":
-		l.LastRxAt = pointer(d.time(v, path))
-	case "key_epoch":
-		l.KeyEpoch = pointer(int64(d.count(v, path, maxCounter)))
-	case "local_fingerprint":
-		l.LocalFingerprint = d.text(v, path)
-	case "remote_fingerprint":
-		l.RemoteFingerprint = d.text(v, path)
-	}
-}
-
-func pointer[T any](v T) *T { return &v }
 
 // Agents asks GET /agents for the ids of the registered agents.
 func (c *Client) Agents(ctx context.Context) ([]string, error) {
@@ -139,10 +96,10 @@ func (c *Client) Agents(ctx context.Context) ([]string, error) {
 	}
 	d := decoder{}
 	ids := []string{}
-	d.each(root.Get("agents"), "agents", func(v gjson.Result, path string) {
-		id := d.text(v.Get("agent_id"), path+".agent_id")
+	d.each(root.Get("agents"), "agents", func(v gjson.Result) {
+		id := d.text(v.Get("agent_id"), "agent_id")
 		if id == "" {
-			d.fail(path+".agent_id", "is empty")
+			d.fail("agent_id", "is empty")
 		}
 		ids = append(ids, id)
 	})

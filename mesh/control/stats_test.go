@@ -19,6 +19,8 @@ const fullStats = `{"total_agents":3,"server":"signaling-1","local_agents":["a",
   "key_epoch":2,"local_fingerprint":"AA:BB","remote_fingerprint":"CC:DD","other":[1]},
  {"state":"failed","rtt_ms":null,"turn_server":null}]}`
 
+func pointer[T any](v T) *T { return &v }
+
 func TestStats(t *testing.T) {
 	c, _ := start(t, http.StatusOK, fullStats)
 	got, err := c.Stats(t.Context())

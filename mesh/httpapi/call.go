@@ -91,7 +91,10 @@ func (c *Client) call(parent context.Context, via *retryablehttp.Client, r reque
 	}
 	reply := &Reply{Code: resp.StatusCode, Op: r.op, URL: target, bearer: c.options.Bearer}
 	reply.Date, _ = http.ParseTime(resp.Header.Get("Date")) // absent or wrong: zero
-	reply.Body, err = io.ReadAll(io.LimitReader(resp.Body, c.options.MaxBody+1))
+	if resp.ContentLength > c.options.MaxBody {
+		return nil, reply.Invalid("larger than the limit of %s", size(c.options.MaxBody))
+	}
+	reply.Body, err = readBody(resp, c.options.MaxBody)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, unreachable(err)
@@ -142,6 +145,27 @@ func (c *Client) refused(r request, target string, resp *http.Response) error {
 	e.Detail = detail([]byte(redact(string(body), c.options.Bearer)))
 	return e
 }
+
+// readBody reads up to one byte more than the limit. It takes little more
+// memory than the body: io.ReadAll would take a multiple of a large one.
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
+	from := io.LimitReader(resp.Body, limit+1)
+	if n := resp.ContentLength; n >= 0 {
+		body := make([]byte, n)
+		read, err := io.ReadFull(from, body)
+		return body[:read], err
+	}
+	var pieces [][]byte
+	for {
+		piece, err := io.ReadAll(io.LimitReader(from, pieceSize))
+		pieces = append(pieces, piece)
+		if err != nil || len(piece) < pieceSize {
+			return bytes.Join(pieces, nil), err
+		}
+	}
+}
+
+const pieceSize = 1 << 20
 
 func size(n int64) string {
 	if n%(1<<20) == 0 {
