@@ -21,8 +21,9 @@ type testPayload struct {
 	Data   string `json:"data"`
 }
 
-func newTestPayload(from, to string, seq int) testPayload {
-	p := testPayload{Seq: seq, Data: strings.Repeat(fmt.Sprintf("%08x", seq), 8)}
+// newTestPayload makes a payload with size bytes of data.
+func newTestPayload(from, to string, seq, size int) testPayload {
+	p := testPayload{Seq: seq, Data: strings.Repeat(fmt.Sprintf("%08x", seq), size/8+1)[:size]}
 	p.SHA256 = p.sum(from, to)
 	return p
 }
@@ -35,6 +36,7 @@ func (p testPayload) sum(from, to string) string {
 // count is what happened to the messages of one direction.
 type count struct {
 	mu                             sync.Mutex
+	size                           int   // bytes of data in a message
 	err                            error // why it is not connected
 	sent                           []time.Time
 	arrived                        []bool // by Seq-1
@@ -46,7 +48,7 @@ type count struct {
 
 var errNotTried = errors.New("the test ended before")
 
-func newCount() *count { return &count{err: errNotTried} }
+func newCount(size int) *count { return &count{size: size, err: errNotTried} }
 
 func (c *count) connected(err error) {
 	c.mu.Lock()
@@ -62,7 +64,7 @@ func (c *count) send(from *Agent, to string) {
 	c.arrived = append(c.arrived, false)
 	seq := len(c.sent)
 	c.mu.Unlock()
-	if _, err := from.Send(to, newTestPayload(from.ID(), to, seq)); err != nil {
+	if _, err := from.Send(to, newTestPayload(from.ID(), to, seq, c.size)); err != nil {
 		c.mu.Lock()
 		c.sent, c.arrived = c.sent[:seq-1], c.arrived[:seq-1]
 		c.refused++
@@ -89,6 +91,12 @@ func (c *count) received(from, to string, m wire.Message, at time.Time) {
 		}
 		c.newest = max(c.newest, p.Seq)
 	}
+}
+
+func (c *count) soFar() (sent, received int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sent), len(c.latencies)
 }
 
 func (c *count) complete() bool {

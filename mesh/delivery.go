@@ -18,6 +18,7 @@ type DeliveryOptions struct {
 	Agents   int           // 2 to 16; 0: 2
 	Duration time.Duration // how long messages are sent; 0: 10 s
 	Interval time.Duration // between two messages of one direction; 0: 100 ms
+	Size     int           // bytes of data in a message, up to MaxDeliverySize; 0: 64
 	Setup    time.Duration // for registering and connecting everybody; 0: 30 s
 	Drain    time.Duration // longest wait for late messages; 0: 3 s
 
@@ -31,12 +32,28 @@ type DeliveryOptions struct {
 	Check         TURNCheck
 	CAFile        string
 
+	// Progress is told about once a second how the test goes on; may be nil.
+	Progress func(DeliveryProgress)
+
 	intercept func(onMessage) onMessage // tests: between agent and count
 }
 
 type onMessage func(from, to string, m wire.Message, at time.Time)
 
-const maxDeliveryAgents = 16
+// DeliveryProgress says where a running test is.
+type DeliveryProgress struct {
+	Phase          string        // connecting, sending or waiting for late messages
+	Left           time.Duration // of the phase, at most
+	Sent, Received int
+}
+
+const (
+	maxDeliveryAgents  = 16
+	defaultPayloadSize = 64
+	// MaxDeliverySize keeps a signed message below the 64 KiB that every WebRTC
+	// stack takes.
+	MaxDeliverySize = 32 << 10
+)
 
 func (o *DeliveryOptions) complete() error {
 	if o.Run == "" {
@@ -47,6 +64,12 @@ func (o *DeliveryOptions) complete() error {
 	}
 	if o.Agents < 2 || o.Agents > maxDeliveryAgents {
 		return fmt.Errorf("%d agents: 2 to %d are possible", o.Agents, maxDeliveryAgents)
+	}
+	if o.Size == 0 {
+		o.Size = defaultPayloadSize
+	}
+	if o.Size < 0 || o.Size > MaxDeliverySize {
+		return fmt.Errorf("%d bytes a message: 1 to %d are possible", o.Size, MaxDeliverySize)
 	}
 	for _, f := range []struct {
 		value *time.Duration
@@ -70,6 +93,10 @@ type delivery struct {
 	o      DeliveryOptions
 	agents []*Agent
 	counts map[direction]*count
+
+	mu    sync.Mutex
+	phase string
+	ends  time.Time // of the phase
 }
 
 type direction struct{ from, to string }
@@ -106,6 +133,9 @@ func TestDelivery(ctx context.Context, o DeliveryOptions) (DeliveryResult, error
 
 func (d *delivery) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	setup := time.Now()
+	d.prepare()
+	defer d.report(ctx)()
+	d.enter("connecting", d.o.Setup)
 	overdue := fmt.Errorf("the time for setting up, %s, is over", d.o.Setup)
 	timer := time.AfterFunc(d.o.Setup, func() { cancel(overdue) })
 	err := d.start(ctx)
@@ -115,28 +145,32 @@ func (d *delivery) run(ctx context.Context, cancel context.CancelCauseFunc) erro
 	bounded, done := context.WithDeadlineCause(ctx, setup.Add(d.o.Setup), overdue)
 	d.connect(bounded)
 	done()
+	d.enter("sending", d.o.Duration)
 	sending, done := context.WithTimeout(ctx, d.o.Duration)
 	d.send(sending)
 	done()
+	d.enter("waiting for late messages", d.o.Drain)
 	d.drain(ctx)
 	return nil
 }
 
-// start registers all agents; without all of them there is no test.
-func (d *delivery) start(ctx context.Context) error {
-	names := make([]string, d.o.Agents)
-	for i := range names {
-		names[i] = fmt.Sprintf("%s%s-%d", wire.OwnPrefix, d.o.Run, i+1)
-	}
-	for _, from := range names {
-		for _, to := range names {
-			if from != to {
-				d.counts[direction{from, to}] = newCount()
+// prepare makes the counts: agents read them from their first message on.
+func (d *delivery) prepare() {
+	for i := range d.o.Agents {
+		for j := range d.o.Agents {
+			if i != j {
+				d.counts[direction{d.name(i), d.name(j)}] = newCount(d.o.Size)
 			}
 		}
 	}
-	for _, name := range names {
-		a, err := StartAgent(ctx, d.agentOptions(name))
+}
+
+func (d *delivery) name(i int) string { return fmt.Sprintf("%s%s-%d", wire.OwnPrefix, d.o.Run, i+1) }
+
+// start registers all agents; without all of them there is no test.
+func (d *delivery) start(ctx context.Context) error {
+	for i := range d.o.Agents {
+		a, err := StartAgent(ctx, d.agentOptions(d.name(i)))
 		if err != nil {
 			return err
 		}

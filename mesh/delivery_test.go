@@ -227,6 +227,7 @@ func TestDeliveryErrors(t *testing.T) {
 		{"no run", func(o *DeliveryOptions) { o.Run = "" }, "no run id"},
 		{"one agent", func(o *DeliveryOptions) { o.Agents = 1 }, "1 agents: 2 to 16"},
 		{"too many", func(o *DeliveryOptions) { o.Agents = 17 }, "17 agents: 2 to 16"},
+		{"too large", func(o *DeliveryOptions) { o.Size = MaxDeliverySize + 1 }, "bytes a message"},
 		{"negative", func(o *DeliveryOptions) { o.Drain = -1 }, "negative"},
 		{"no signaling in time", func(o *DeliveryOptions) {
 			o.SignalingURLs = []string{"ws://" + hanging.Addr().String()}
@@ -273,8 +274,8 @@ func TestPercentile(t *testing.T) {
 }
 
 func TestCountRefusesWhatWasNotSent(t *testing.T) {
-	c := newCount()
-	payload, err := json.Marshal(newTestPayload("x", "y", 1))
+	c := newCount(64)
+	payload, err := json.Marshal(newTestPayload("x", "y", 1, 64))
 	if err != nil {
 		t.Fatal(err)
 	}

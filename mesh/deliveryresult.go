@@ -31,12 +31,21 @@ type PairResult struct {
 	Tally
 }
 
+// PathResult is all messages of the directions that took one path.
+type PathResult struct {
+	Path       string
+	TURNServer string
+	Pairs      int // directions
+	Tally
+}
+
 // DeliveryResult is what a delivery test found. Without Complete, zero losses
 // mean nothing.
 type DeliveryResult struct {
 	Run    string
 	Agents []string
 	Pairs  []PairResult // every direction, sorted
+	Paths  []PathResult // each path, sorted
 	Tally               // of all pairs
 }
 
@@ -65,19 +74,43 @@ func (d *delivery) result() DeliveryResult {
 		}
 	}
 	var all []time.Duration
+	byPath := map[PathResult][]time.Duration{}
 	for between, c := range d.counts {
 		p := paths[between]
 		p.From, p.To = between.from, between.to
 		latencies := c.fill(&p)
 		all = append(all, latencies...)
+		path := PathResult{Path: p.Path, TURNServer: p.TURNServer}
+		byPath[path] = append(byPath[path], latencies...)
 		r.add(p.Tally)
 		r.Pairs = append(r.Pairs, p)
 	}
 	r.setLatency(all)
+	r.addPaths(byPath)
 	slices.SortFunc(r.Pairs, func(x, y PairResult) int {
 		return strings.Compare(x.From+"\n"+x.To, y.From+"\n"+y.To)
 	})
 	return r
+}
+
+func (r *DeliveryResult) addPaths(latencies map[PathResult][]time.Duration) {
+	for path, all := range latencies {
+		if path.Path == "" {
+			continue // not connected
+		}
+		sum := path
+		for _, p := range r.Pairs {
+			if p.Path == path.Path && p.TURNServer == path.TURNServer {
+				sum.Pairs++
+				sum.add(p.Tally)
+			}
+		}
+		sum.setLatency(all)
+		r.Paths = append(r.Paths, sum)
+	}
+	slices.SortFunc(r.Paths, func(x, y PathResult) int {
+		return strings.Compare(x.Path+"\n"+x.TURNServer, y.Path+"\n"+y.TURNServer)
+	})
 }
 
 func (c *count) fill(p *PairResult) []time.Duration {

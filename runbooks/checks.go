@@ -175,11 +175,6 @@ func (m *Mesh) TestDelivery(ctx context.Context, run string, agents int, d time.
 	return m.deliver(ctx, servers, mesh.DeliveryOptions{Run: run, Agents: agents, Duration: d, Setup: deliverySetup})
 }
 
-// JudgeDelivery is the verdict on a delivery test.
-func JudgeDelivery(r mesh.DeliveryResult, limits Thresholds) CheckResult {
-	return check{id: "delivery", phase: PhaseShort}.result(judgeDelivery(r, limits), 0)
-}
-
 func judgeDelivery(r mesh.DeliveryResult, limits Thresholds) answer {
 	facts := map[string]any{
 		"sent": r.Sent, "received": r.Received, "lost": r.Lost, "duplicated": r.Duplicated, "reordered": r.Reordered, "corrupt": r.Corrupt,

@@ -56,7 +56,7 @@ func TestJudgeDelivery(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
 			tt.change(&r)
-			if got := JudgeDelivery(r, DefaultThresholds()); got.Verdict != tt.want || got.ID != "delivery" {
+			if got := judgeDelivery(r, DefaultThresholds()); got.verdict != tt.want {
 				t.Errorf("got %+v, want %s", got, tt.want)
 			}
 		})

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh"
+	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
+)
+
+// deliveryDoc is the JSON of a delivery test. With --each-turn there is one
+// part for every TURN server, else one without a server.
+type deliveryDoc struct {
+	Run         string         `json:"run"`
+	Verdict     probes.Verdict `json:"verdict"`
+	Summary     string         `json:"summary"`
+	Hint        string         `json:"hint"`
+	Interrupted bool           `json:"interrupted"`
+	Complete    bool           `json:"complete"`
+	Path        string         `json:"path"`
+	Size        int            `json:"size_bytes"`
+	RatePerS    float64        `json:"rate_per_s"`
+	DurationS   float64        `json:"duration_s"`
+	Parts       []partDoc      `json:"parts"`
+}
+
+type partDoc struct {
+	TURNServer string                     `json:"turn_server,omitempty"`
+	Verdict    probes.Verdict             `json:"verdict"`
+	Summary    string                     `json:"summary"`
+	Hint       string                     `json:"hint"`
+	Complete   bool                       `json:"complete"`
+	Facts      map[string]any             `json:"facts"`
+	Problems   []runbooks.DeliveryProblem `json:"problems"`
+	Paths      []pathDoc                  `json:"paths"`
+	Pairs      []pairDoc                  `json:"pairs"`
+}
+
+type tallyDoc struct {
+	Sent       int     `json:"sent"`
+	Refused    int     `json:"refused"`
+	Received   int     `json:"received"`
+	Lost       int     `json:"lost"`
+	Duplicated int     `json:"duplicated"`
+	Reordered  int     `json:"reordered"`
+	Corrupt    int     `json:"corrupt"`
+	P50MS      float64 `json:"latency_p50_ms"`
+	P95MS      float64 `json:"latency_p95_ms"`
+	P99MS      float64 `json:"latency_p99_ms"`
+}
+
+type pathDoc struct {
+	Path       string `json:"path"`
+	TURNServer string `json:"turn_server,omitempty"`
+	Pairs      int    `json:"pairs"`
+	tallyDoc
+}
+
+type pairDoc struct {
+	From       string `json:"from"`
+	To         string `json:"to"`
+	Connected  bool   `json:"connected"`
+	Error      string `json:"error,omitempty"`
+	Path       string `json:"path,omitempty"`
+	TURNServer string `json:"turn_server,omitempty"`
+	tallyDoc
+}
+
+func newDeliveryDoc(spec runbooks.DeliverySpec, parts []runbooks.DeliveryPart, interrupted bool) deliveryDoc {
+	doc := deliveryDoc{
+		Run: spec.Run, Verdict: probes.Pass, Interrupted: interrupted, Complete: len(parts) > 0 && !interrupted,
+		Path: spec.Path, Size: spec.Size, RatePerS: 1 / spec.Interval.Seconds(), DurationS: spec.Duration.Seconds(), Parts: []partDoc{},
+	}
+	bad := 0
+	for _, part := range parts {
+		p := newPartDoc(part)
+		doc.Parts = append(doc.Parts, p)
+		doc.Complete = doc.Complete && p.Complete
+		if p.Verdict != probes.Pass {
+			bad++
+		}
+		if doc.Verdict != doc.Verdict.Worse(p.Verdict) || doc.Summary == "" {
+			doc.Verdict, doc.Summary, doc.Hint = p.Verdict, p.Summary, p.Hint
+		}
+	}
+	if spec.EachTURN {
+		doc.Summary = fmt.Sprintf("%d of %d TURN servers deliver well; %s", len(parts)-bad, len(parts), doc.Summary)
+	}
+	if interrupted {
+		doc.Verdict = doc.Verdict.Worse(probes.Unknown)
+		doc.Summary = "interrupted; until then: " + doc.Summary
+	}
+	return doc
+}
+
+func newPartDoc(part runbooks.DeliveryPart) partDoc {
+	p := partDoc{
+		TURNServer: part.TURNServer, Verdict: part.Verdict, Summary: part.Summary, Hint: part.Hint, Facts: part.Facts,
+		Complete: part.Result.Complete(), Problems: append([]runbooks.DeliveryProblem{}, part.Problems...),
+		Paths: []pathDoc{}, Pairs: []pairDoc{},
+	}
+	for _, r := range part.Result.Paths {
+		p.Paths = append(p.Paths, pathDoc{r.Path, r.TURNServer, r.Pairs, newTallyDoc(r.Tally)})
+	}
+	for _, r := range part.Result.Pairs {
+		p.Pairs = append(p.Pairs, pairDoc{r.From, r.To, r.Connected, r.Error, r.Path, r.TURNServer, newTallyDoc(r.Tally)})
+	}
+	return p
+}
+
+func newTallyDoc(t mesh.Tally) tallyDoc {
+	return tallyDoc{
+		t.Sent, t.Refused, t.Received, t.Lost, t.Duplicated, t.Reordered, t.Corrupt,
+		milliseconds(t.LatencyP50), milliseconds(t.LatencyP95), milliseconds(t.LatencyP99),
+	}
+}
+
+func (p *page) delivery(doc deliveryDoc) {
+	for _, part := range doc.Parts {
+		if part.TURNServer != "" {
+			p.line("%s %s", p.verdict(part.Verdict), part.TURNServer)
+		}
+		for _, pair := range part.Pairs {
+			if pair.Connected {
+				p.line("  %s -> %s  %s by %s", pair.From, pair.To, tallyText(pair.tallyDoc), pathText(pair.Path, pair.TURNServer))
+			}
+		}
+		for _, path := range part.Paths {
+			p.line("  %s: %d directions, %s", pathText(path.Path, path.TURNServer), path.Pairs, tallyText(path.tallyDoc))
+		}
+		for _, problem := range part.Problems {
+			p.line("%s %s -> %s: %s", p.verdict(problem.Verdict), problem.From, problem.To, problem.Summary)
+		}
+		if part.TURNServer != "" {
+			p.line("  %s", part.Summary)
+		}
+	}
+	p.line("%s %s", p.verdict(doc.Verdict), doc.Summary)
+	if doc.Hint != "" {
+		p.line("%s %s", p.dim("hint:"), doc.Hint)
+	}
+}
+
+func tallyText(t tallyDoc) string {
+	text := fmt.Sprintf("%d/%d, p50 %.1f, p95 %.1f, p99 %.1f ms", t.Received, t.Sent, t.P50MS, t.P95MS, t.P99MS)
+	if t.Duplicated+t.Reordered+t.Corrupt > 0 {
+		text += fmt.Sprintf(", %d duplicated, %d out of order, %d corrupt", t.Duplicated, t.Reordered, t.Corrupt)
+	}
+	return text
+}
+
+func pathText(path, server string) string {
+	if server == "" {
+		return path
+	}
+	return path + " " + server
+}
+
+// deliverySuite is a delivery test for CI: one case a direction, and one a
+// part for what concerns all of it.
+func deliverySuite(doc deliveryDoc) suite {
+	s := suite{name: "meshctl mesh test"}
+	for i, part := range doc.Parts {
+		class := part.TURNServer
+		if class == "" {
+			class = fmt.Sprintf("part-%d", i+1)
+		}
+		verdict := part.Verdict
+		if doc.Interrupted {
+			verdict = verdict.Worse(probes.Unknown)
+		}
+		s.cases = append(s.cases, testCase{class: class, name: "delivery", verdict: verdict, summary: part.Summary, hint: part.Hint})
+		for _, pair := range part.Pairs {
+			c := testCase{class: class, name: pair.From + " -> " + pair.To, verdict: probes.Pass, summary: tallyText(pair.tallyDoc)}
+			for _, problem := range part.Problems {
+				if problem.From == pair.From && problem.To == pair.To {
+					c.verdict, c.summary = problem.Verdict, problem.Summary
+				}
+			}
+			s.cases = append(s.cases, c)
+		}
+	}
+	if len(s.cases) == 0 {
+		s.cases = append(s.cases, testCase{class: "mesh", name: "delivery", verdict: probes.Unknown, summary: doc.Summary})
+	}
+	return s
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
