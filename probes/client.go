@@ -23,8 +23,11 @@ type client struct {
 	family      Family // of the relayed address; "" = the server's choice
 	pace        *Pace
 	skew        time.Duration // of the server's clock, if known
+	life        time.Duration // to ask for, beyond askedLife
 
 	realm, nonce    string
+	nonceSkew       time.Duration         // of the server's clock, as its first nonce showed it
+	nonceExact      time.Duration         // how exact that is; 0 = not known
 	key             stun.MessageIntegrity // nil until the server has named its realm
 	allocation      allocationState
 	relayed, mapped netip.AddrPort
@@ -76,6 +79,7 @@ func (c *client) challenged(ctx context.Context) error {
 		return err
 	}
 	c.realm, c.nonce = r.realm, r.nonce
+	c.nonceSkew, c.nonceExact, _ = nonceSkew(r.nonce, time.Now())
 	if c.credentials.Empty() {
 		return withCode(err, CodeAuthMissing)
 	}
@@ -96,7 +100,7 @@ func (c *client) notAsked(cause error) error {
 }
 
 func (c *client) askAllocation(ctx context.Context) (reply, error) {
-	attributes := []stun.Setter{requestedTransportUDP(), lifetime(askedLife)}
+	attributes := []stun.Setter{requestedTransportUDP(), lifetime(askedLife + c.life)}
 	if c.family != "" {
 		attributes = append(attributes, requestedFamily(c.family))
 	}
@@ -131,20 +135,22 @@ func (c *client) bind(ctx context.Context, channel uint16, peer netip.AddrPort, 
 }
 
 // release gives the allocation back and waits for the server to say so, also
-// when ctx has ended. Where it is not known whether there is one, a single
-// request goes out and nobody waits: the server was silent before.
+// when ctx has ended. An allocation that was asked for in vain may exist too:
+// a server that has answered before is asked in the same way, and whether that
+// one confirms is no news; to one that never did a single request goes out.
 func (c *client) release(ctx context.Context) error {
 	c.socket.schedule = releaseSchedule()
 	state := c.allocation
 	c.allocation = noAllocation
-	switch state {
-	case allocationAsked:
+	switch {
+	case state == allocationAsked && c.key == nil:
 		if request, err := c.build(stun.MethodRefresh, lifetime(0)); err == nil {
 			_ = c.socket.write(request.Raw)
 		}
-	case allocationHeld:
+	case state != noAllocation:
 		_, err := c.request(context.WithoutCancel(ctx), stun.MethodRefresh, nil, lifetime(0))
-		if stunCode(err) != int(stun.CodeAllocMismatch) { // 437: it is gone already
+		gone := stunCode(err) == int(stun.CodeAllocMismatch) // 437
+		if state == allocationHeld && !gone {
 			return err
 		}
 	}
@@ -208,8 +214,14 @@ func (c *client) refused(t *transaction, r reply) *Refusal {
 		}
 	case stun.CodeUnauthorized:
 		if c.key != nil {
-			c.credentials.rejected(e)
+			c.rejected(e)
 		}
+	case stun.CodeWrongCredentials:
+		e.Code = CodeRealm
+	case stun.CodeAddrFamilyNotSupported:
+		e.Code = CodeFamilyRelay
+	case stun.CodePeerAddrFamilyMismatch:
+		e.Code = CodeFamilyPeer
 	case stun.CodeAllocMismatch:
 		e.Code = CodeTupleInUse
 	case stun.CodeStaleNonce:
@@ -237,9 +249,32 @@ func (c *client) facts() []Fact {
 	add("relayed", c.relayed.String(), c.relayed.IsValid())
 	add("mapped", c.mapped.String(), c.mapped.IsValid())
 	add("rtt_ms", millis(c.rtt), c.rtt > 0)
+	if skew, precision, known := c.clockSkew(); known {
+		facts = append(facts, Fact{"clock_skew", skew.Round(precision).String()})
+	}
 	add("resent", strconv.Itoa(c.resent), c.resent > 0)
 	add("new_port_after_437", "yes", c.movedPort)
 	return facts
+}
+
+// clockSkew is how far the server's clock is ahead of ours, and how sure that
+// is.
+func (c *client) clockSkew() (skew, precision time.Duration, known bool) {
+	if c.skew != 0 {
+		return c.skew, time.Second, true
+	}
+	return c.nonceSkew, c.nonceExact, c.nonceExact > 0
+}
+
+// rejected names a 401 to our credentials. The servers answer the same to a
+// wrong password, expired credentials and, in effect, another realm or clock.
+func (c *client) rejected(r *Refusal) {
+	skew, precision, known := c.clockSkew()
+	c.credentials.rejected(r, skew, precision, known)
+	if wanted := c.credentials.Realm; wanted != "" && wanted != c.realm {
+		r.Code = CodeRealm
+		r.facts = append(r.facts, Fact{"realm_expected", printable(wanted)})
+	}
 }
 
 // withCode gives a refusal the name that its step makes of it.

@@ -13,6 +13,7 @@ import (
 type Credentials struct {
 	Username string
 	Password secret.Secret
+	Realm    string // that they were made for; "" = any
 }
 
 // Empty tells that no credentials were given.
@@ -30,17 +31,22 @@ func (c Credentials) Expiry() (time.Time, bool) {
 	return time.Unix(seconds, 0), true
 }
 
-// rejected names a 401 to these credentials. The servers answer the same to a
-// wrong password and to expired credentials; only the user name tells.
-func (c Credentials) rejected(r *Refusal) {
+// rejected names a 401 to these credentials. Only the user name tells whether
+// they have expired, and only the server's clock whether it thinks so.
+func (c Credentials) rejected(r *Refusal, skew, precision time.Duration, known bool) {
 	r.Code = CodeAuthRejected
-	expiry, known := c.Expiry()
-	if !known {
+	expiry, isREST := c.Expiry()
+	if !isREST {
 		return
 	}
 	r.facts = append(r.facts, Fact{"expires", expiry.UTC().Format(time.RFC3339)})
-	if left := time.Until(expiry); left < 0 {
+	left := time.Until(expiry)
+	switch {
+	case left < 0:
 		r.Code = CodeAuthExpired
 		r.facts = append(r.facts, Fact{"expired_ago", (-left).Round(time.Second).String()})
+	case known && left < skew-precision:
+		r.Code = CodeClockSkew
+		r.facts = append(r.facts, Fact{"expired_there", (skew - left).Round(time.Second).String() + " ago"})
 	}
 }

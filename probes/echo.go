@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,11 +15,16 @@ const ( // channel numbers, RFC 8656 section 12
 	hairpinChannel   = 0x4001
 )
 
+// settling is how long the rest of what was sent may follow its first part.
+const settling = 1250 * time.Millisecond
+
 // end is one side of a relay.
 type end struct {
-	inbox <-chan datagram
-	send  func(payload []byte)                               // towards the other side; loss is noticed there
-	bind  func(ctx context.Context, sent func()) (err error) // nil where no channel is needed to send
+	inbox  <-chan datagram
+	send   func(payload []byte)                               // towards the other side; loss is noticed there
+	bind   func(ctx context.Context, sent func()) (err error) // nil where no channel is needed to send
+	cross  func(payload []byte)                               // as send, from a port that the relay has never sent to; nil where there is none
+	detour func(payload []byte, to netip.AddrPort)            // to where data came from, if that is not the relay's address
 }
 
 // passage is what became of the data between two ends. Each end sends a random
@@ -31,10 +37,15 @@ type passage struct {
 	tried   bool           // the far end was there; else err says why not
 	out     bool           // the far end has the near end's payload
 	back    bool           // and the near end the far one's
+	crosses int            // packets that the far end sent unasked, from another port
+	inbound bool           // one of these has come
+	detour  bool           // what was sent to the source of the data has come
 	seen    netip.AddrPort // source that the far end saw; not valid when a channel hid it
+	reached bool           // the far end answers without the relay
+	second  bool           // and so does its other port
 	err     error          // why no data could pass
 	started time.Time
-	ended   time.Time // both payloads had arrived, or it was given up
+	ended   time.Time // data had passed both ways, or it was given up
 }
 
 func (p *passage) proven() bool { return p.out && p.back }
@@ -43,52 +54,122 @@ func (p *passage) proven() bool { return p.out && p.back }
 func (p *passage) denied() bool { return refusalCode(p.err) == CodePeerDenied }
 
 // mismatched tells that the data came from another address than the announced
-// one. Where a channel hides the source it cannot be told.
-func (p *passage) mismatched() bool { return p.seen.IsValid() && p.seen != p.relayed }
+// one, where nothing can be sent to. Where a channel hides the source it cannot
+// be told.
+func (p *passage) mismatched() bool {
+	return p.seen.IsValid() && p.seen != p.relayed && !p.back
+}
 
-// pass sends data both ways until it has arrived or ctx ends.
+// done tells that nothing more is awaited.
+func (p *passage) done(far end) bool {
+	return p.err != nil || p.proven() && (p.inbound || far.cross == nil)
+}
+
+// note sets the time at which data had passed both ways.
+func (p *passage) note() {
+	if p.proven() && p.ended.IsZero() {
+		p.ended = time.Now()
+	}
+}
+
+// flight is what the two ends send, each payload random.
+type flight struct {
+	near, far                end
+	out, back, cross, detour []byte
+	passage                  *passage
+}
+
+func (f *flight) nearSends() { f.near.send(f.out) }
+
+func (f *flight) farSends() {
+	f.far.send(f.back)
+	if f.far.cross != nil {
+		f.passage.crosses++
+		f.far.cross(f.cross)
+	}
+}
+
+// arrivesFar takes what the relay brought to the far end.
+func (f *flight) arrivesFar(d datagram) {
+	p := f.passage
+	if !bytes.Equal(d.payload, f.out) {
+		return
+	}
+	p.out, p.seen = true, d.from
+	f.farSends()
+	if p.mismatched() && f.far.detour != nil {
+		f.far.detour(f.detour, p.seen)
+	}
+}
+
+func (f *flight) arrivesNear(d datagram) {
+	p := f.passage
+	p.back = p.back || bytes.Equal(d.payload, f.back)
+	p.inbound = p.inbound || bytes.Equal(d.payload, f.cross)
+	p.detour = p.detour || bytes.Equal(d.payload, f.detour)
+}
+
+// pass sends data both ways until all of it has arrived, the rest does not
+// follow the first part, or ctx ends.
 func (p *passage) pass(ctx context.Context, near, far end, retry time.Duration) {
 	p.tried = true
 	p.started = time.Now()
-	out, back := payload(), payload()
-	sendBoth := func() { near.send(out); far.send(back) }
+	f := &flight{near, far, payload(), payload(), payload(), payload(), p}
 	ctx, cancel := context.WithCancel(ctx)
 	bound := make(chan error, 2)
+	sent := make(chan func(), 8) // the binding goroutines send nothing themselves: the passage is not theirs
 	var binding sync.WaitGroup
-	bind := func(e end, sent func()) { binding.Go(func() { bound <- e.bind(ctx, sent) }) }
+	bind := func(e end, then func()) {
+		binding.Go(func() { bound <- e.bind(ctx, func() { deliver(sent, then) }) })
+	}
+	both := func() { f.nearSends(); f.farSends() }
 	if far.bind == nil {
-		bind(near, sendBoth)
+		bind(near, both)
 	} else {
-		bind(near, func() { near.send(out) })
-		bind(far, func() { far.send(back) })
+		bind(near, f.nearSends)
+		bind(far, f.farSends)
 	}
-	resend := time.NewTimer(retry)
-	defer resend.Stop()
-	for !p.proven() && !p.mismatched() && p.err == nil && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case p.err = <-bound:
-			sendBoth()
-		case <-resend.C:
-			sendBoth()
-			retry *= 2
-			resend.Reset(retry)
-		case d := <-far.inbox:
-			if bytes.Equal(d.payload, out) {
-				p.out, p.seen = true, d.from
-				far.send(back)
-			}
-		case d := <-near.inbox:
-			p.back = p.back || bytes.Equal(d.payload, back)
-		}
+	p.follow(ctx, f, bound, sent, retry)
+	if p.ended.IsZero() {
+		p.ended = time.Now()
 	}
-	p.ended = time.Now()
 	cancel()
 	binding.Wait()
 	close(bound)
 	for err := range bound {
 		if p.err == nil && !p.proven() && !p.mismatched() {
 			p.err = err
+		}
+	}
+}
+
+func (p *passage) follow(ctx context.Context, f *flight, bound <-chan error, sent <-chan func(), retry time.Duration) {
+	resend := time.NewTimer(retry)
+	defer resend.Stop()
+	var settled <-chan time.Time
+	for !p.done(f.far) && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-settled:
+			return
+		case send := <-sent:
+			send()
+		case p.err = <-bound:
+			f.nearSends()
+			f.farSends()
+		case <-resend.C:
+			f.nearSends()
+			f.farSends()
+			retry *= 2
+			resend.Reset(retry)
+		case d := <-f.far.inbox:
+			f.arrivesFar(d)
+		case d := <-f.near.inbox:
+			f.arrivesNear(d)
+		}
+		p.note()
+		if settled == nil && (p.out || p.back || p.inbound) {
+			settled = time.After(settling)
 		}
 	}
 }
@@ -112,6 +193,24 @@ func (p *passage) outcome() string {
 	return "no data"
 }
 
+// unsolicited says what became of the packets that nobody had asked for.
+func (p *passage) unsolicited() string {
+	if p.inbound {
+		return "arrived"
+	}
+	return p.crossed()
+}
+
+func (p *passage) crossed() string { return fmt.Sprintf("0 of %d arrived", p.crosses) }
+
+func (p *passage) mismatch() string {
+	detail := fmt.Sprintf("announced %s, seen %s", p.relayed, p.seen)
+	if p.detour {
+		detail += ", where data can be sent to"
+	}
+	return detail
+}
+
 // payload is random, and starts like neither STUN nor ChannelData.
 func payload() []byte {
 	b := make([]byte, 24)
@@ -129,8 +228,13 @@ func (c *client) end(channel uint16, peer netip.AddrPort) end {
 }
 
 func (p *peer) end(relayed netip.AddrPort) end {
-	return end{
-		inbox: p.socket.data,
-		send:  func(b []byte) { _ = p.socket.writeTo(b, relayed) },
+	e := end{
+		inbox:  p.socket.data,
+		send:   func(b []byte) { _ = p.socket.writeTo(b, relayed) },
+		detour: func(b []byte, to netip.AddrPort) { _ = p.socket.writeTo(b, to) },
 	}
+	if p.second != nil {
+		e.cross = func(b []byte) { _ = p.second.writeTo(b, relayed) }
+	}
+	return e
 }

@@ -28,6 +28,7 @@ type echoKind byte
 const (
 	askEcho  echoKind = 1 // answer from the same port
 	askCross echoKind = 2 // answer from the second port, to which nobody has sent
+	askCount echoKind = 3 // tell what came of this session, from where
 	isReply  echoKind = 0x80
 )
 
@@ -36,8 +37,8 @@ type echoMessage struct {
 	kind    echoKind
 	session uint64
 	number  uint32
-	count   uint32         // in a reply: requests of this session so far
-	source  netip.AddrPort // in a reply: where the request came from
+	count   uint32         // in a reply: what came of this session so far
+	source  netip.AddrPort // in a reply: where that came from last
 }
 
 func (m echoMessage) encode() []byte { return m.fill(make([]byte, echoSize)) }
@@ -86,7 +87,13 @@ type EchoPeer struct {
 	mu       sync.Mutex
 	tick     int64 // Unix time of asked
 	asked    map[netip.Addr]int
-	sessions map[uint64]uint32
+	sessions map[uint64]visitor
+}
+
+// visitor is one session.
+type visitor struct {
+	count  uint32
+	source netip.AddrPort
 }
 
 // PeerCounts are those of an EchoPeer since its start.
@@ -106,7 +113,7 @@ func ListenPeer(local netip.AddrPort) (*EchoPeer, error) {
 		_ = first.Close()
 		return nil, fmt.Errorf("listen on %s: %w", local.Addr(), err)
 	}
-	return &EchoPeer{first: first, second: second, asked: map[netip.Addr]int{}, sessions: map[uint64]uint32{}}, nil
+	return &EchoPeer{first: first, second: second, asked: map[netip.Addr]int{}, sessions: map[uint64]visitor{}}, nil
 }
 
 // Addr is where the peer is asked.
@@ -141,12 +148,12 @@ func (p *EchoPeer) Serve(ctx context.Context) error {
 // answer replies to one request; to is from as the socket wants it.
 func (p *EchoPeer) answer(b []byte, from, to netip.AddrPort) {
 	m, ok := parseEcho(b)
-	if !ok || m.kind != askEcho && m.kind != askCross || !p.admit(from.Addr(), time.Now().Unix()) {
+	if !ok || m.kind < askEcho || m.kind > askCount || !p.admit(from.Addr(), time.Now().Unix()) {
 		p.refused.Add(1)
 		return
 	}
 	p.requests.Add(1)
-	m.count, m.source = p.count(m.session), from
+	m.count, m.source = p.account(m, from)
 	socket := p.first
 	if m.kind == askCross {
 		socket = p.second
@@ -167,12 +174,16 @@ func (p *EchoPeer) admit(from netip.Addr, now int64) bool {
 	return p.asked[from] <= peerRate
 }
 
-func (p *EchoPeer) count(session uint64) uint32 {
+func (p *EchoPeer) account(m echoMessage, from netip.AddrPort) (uint32, netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.sessions) >= peerSessions {
-		clear(p.sessions)
+	seen := p.sessions[m.session]
+	if m.kind != askCount {
+		if len(p.sessions) >= peerSessions {
+			clear(p.sessions)
+		}
+		seen.count, seen.source = seen.count+1, from
+		p.sessions[m.session] = seen
 	}
-	p.sessions[session]++
-	return p.sessions[session]
+	return seen.count, seen.source
 }

@@ -2,6 +2,7 @@ package probes
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -27,5 +28,45 @@ func (m Matrix) Run(ctx context.Context) []Report {
 		})
 	}
 	asked.Wait()
+	for i := range reports {
+		m.compare(reports, i)
+	}
 	return reports
+}
+
+// compare names again what a report alone could not.
+func (m Matrix) compare(reports []Report, i int) {
+	over := TransportOf(m.Targets[i])
+	answers := func(t Transport) bool {
+		return slices.ContainsFunc(m.Targets, func(u wire.ServerURI) bool {
+			j := slices.Index(m.Targets, u)
+			return TransportOf(u) == t && reports[j].speaksTURN()
+		})
+	}
+	r := &reports[i]
+	problem, bad := r.Problem()
+	switch {
+	case !bad:
+	case over == UDP && problem.Code == CodeTURNSilent && (answers(TCP) || answers(TLS)):
+		r.rename(problem.Code, CodeUDPBlocked, "nothing answers over udp")
+	case over == TLS && problem.Code == CodeTURNClosed && (answers(UDP) || answers(TCP)):
+		r.rename(problem.Code, CodeTLSNoListener, "the port is closed, and TURN answers without TLS")
+	case over == DTLS && problem.Code == CodeTURNClosed && (answers(UDP) || answers(TCP)):
+		r.rename(problem.Code, CodeTLSNoListener, "the port is closed, and TURN answers without DTLS")
+	case over == TLS && problem.Code == CodeTLSHandshake && answers(TCP):
+		r.rename(problem.Code, CodeTLSNoListener, problem.Summary)
+	}
+}
+
+// speaksTURN tells whether a TURN server has answered, well or badly.
+func (r Report) speaksTURN() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
+		return f.Code == CodeTURNOK || f.Fact("realm") != "" || f.Fact("stun_code") != ""
+	})
+}
+
+// rename gives a finding the name that the comparison shows.
+func (r *Report) rename(from, to, detail string) {
+	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Code == from })
+	r.Findings[i] = newFinding(to, detail, r.Findings[i].Facts...)
 }

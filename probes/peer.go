@@ -13,6 +13,7 @@ import (
 // the server sees the socket, and whether STUN answers when TURN does not.
 type peer struct {
 	socket *socket // nil when it could not be opened
+	second *socket // to which the relay never sends; nil as well
 	cancel context.CancelFunc
 	done   chan struct{} // closed when mapped or err is known
 	mapped netip.AddrPort
@@ -28,6 +29,7 @@ func startPeer(ctx context.Context, local netip.Addr, server netip.AddrPort, sch
 		close(p.done)
 		return p
 	}
+	p.second, _ = openSocket("stun", local, server, schedule) // without it, less is proven
 	go func() {
 		defer close(p.done)
 		var x exchange
@@ -66,8 +68,10 @@ func (p *peer) answered() (elsewhere netip.AddrPort, yes bool) {
 func (p *peer) close() {
 	p.cancel()
 	<-p.done
-	if p.socket != nil {
-		p.socket.close()
+	for _, s := range []*socket{p.socket, p.second} {
+		if s != nil {
+			s.close()
+		}
 	}
 }
 

@@ -113,7 +113,11 @@ func (p TURN) dial(ctx context.Context, server netip.AddrPort) (*client, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &client{socket: s, credentials: p.Credentials, family: p.family(server), pace: p.Pace, skew: p.Skew}, nil
+	count, every := p.pacing()
+	return &client{
+		socket: s, credentials: p.Credentials, family: p.family(server), pace: p.Pace, skew: p.Skew,
+		life: time.Duration(count) * every,
+	}, nil
 }
 
 // family is that of the relayed address. A server asked without one gives
@@ -173,14 +177,19 @@ func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
 	defer far.close()
 	started := time.Now()
 	c, err = p.allocate(bounded, c)
-	defer c.socket.close()
-	run := relayRun{TURN: p, client: c, peer: far, started: started}
+	defer func() { c.socket.close() }()
+	run := relayRun{TURN: p, client: c, peer: far, parent: ctx, started: started}
 	if err != nil {
 		all = run.unallocated(ctx, err)
 	} else {
 		all = []Finding{run.prove(bounded)}
 	}
 	run.release(ctx, c)
+	for _, more := range []func() (Finding, bool){run.gateway, func() (Finding, bool) { return run.quality.finding(ctx) }} {
+		if f, bad := more(); bad {
+			all = append(all, f)
+		}
+	}
 	all = append(all, problems...)
 	for _, err := range run.unreleased {
 		all = append(all, refusalFinding(err, nil))

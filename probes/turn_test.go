@@ -160,12 +160,12 @@ func TestRunProvesTheRelayByTheBestWay(t *testing.T) {
 		want               string
 		reflexive, hairpin string
 	}{
-		{"our host denied, hairpin works", denied, probes.CodeTURNOK, "denied by the server", "data both ways"},
+		{"our host denied, hairpin works", denied, probes.CodeHairpinOnly, "denied by the server", "data both ways"},
 		{"our host denied, hairpin not possible", quota(denied), probes.CodeRelayUnproven, "denied by the server", "not possible: turn.cap.486"},
 		{"nothing comes back", filtered(toHost, never), probes.CodeReturnBlocked, "data out, none back", ""},
 		{"nothing passes, hairpin works", filtered(toHost, toHost), probes.CodeHairpinOnly, "no data", "data both ways"},
 		{"nothing passes, hairpin not possible", quota(filtered(toHost, toHost)), probes.CodeRelayUnproven, "no data", "not possible: turn.cap.486"},
-		{"nothing gets out to us, hairpin works", filtered(never, toHost), probes.CodeTURNOK, "data back, none out", "data both ways"},
+		{"nothing gets out to us", filtered(never, toHost), probes.CodeEgressBlocked, "data back, none out", ""},
 		{"what passes is altered", func(c *turn.ServerConfig) { relay(c, &filteredRelay{in: never, out: never, alter: true}) }, probes.CodeRelayUnproven, "no data", "no data"},
 		{"nothing passes at all", filtered(func(net.IP) bool { return true }, func(net.IP) bool { return true }), probes.CodeRelayUnproven, "no data", "no data"},
 	}
