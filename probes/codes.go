@@ -74,6 +74,27 @@ const (
 	CodeCertWeak        = "tls.weak"
 	CodeCertUnfit       = "tls.unfit"
 
+	CodeTLSOK         = "tls.ok"
+	CodeTLSNoListener = "tls.noListener"
+	CodeTLSHandshake  = "tls.handshake"
+	CodeTLSNotTURN    = "tls.notTurn"
+
+	CodeHTTPSilent      = "http.silent"
+	CodeHTTPClosed      = "http.closed"
+	CodeHTTPUnreachable = "http.unreachable"
+	CodeHTTPAuth        = "http.auth.rejected"
+	CodeHTTPAuthMissing = "http.auth.missing"
+	CodeHTTPRefused     = "http.refused"
+	CodeHTTPNotOffered  = "http.notOffered"
+	CodeHTTPGarbled     = "http.garbled"
+	CodeClockDiffers    = "clock.differs"
+
+	CodeWitnessOK       = "witness.ok"
+	CodeControllerOK    = "controller.ok"
+	CodePrometheusOK    = "prometheus.ok"
+	CodePrometheusDown  = "prometheus.targets.down"
+	CodePrometheusEmpty = "prometheus.targets.none"
+
 	CodeDNSFailed  = "dns.failed"
 	CodeLocalFault = "probe.local"
 
@@ -233,6 +254,42 @@ var meanings = []Meaning{
 		"issue it again with ECDSA P-256 or RSA 2048 and SHA-256"},
 	{CodeCertUnfit, Fail, "the certificate is not fit for a server",
 		"it needs the extended key usage serverAuth, and a chain of certificate authorities above it"},
+
+	{CodeTLSOK, Pass, "the TLS handshake works and the certificate is in order", ""},
+	{CodeTLSNoListener, Fail, "nothing speaks TLS on this port",
+		"TURN over TLS is off when its server cannot read the certificate or key: " +
+			"make both readable for its user, and check the port"},
+	{CodeTLSHandshake, Fail, "the TLS handshake fails",
+		"check that the server has a certificate with its key, and TLS 1.2 or later"},
+	{CodeTLSNotTURN, Fail, "TLS is served, but not by a TURN server",
+		"this port or name leads to another service: route the name of the TURN server to it"},
+
+	{CodeHTTPSilent, Fail, "the service does not answer in time",
+		"it is down, overloaded, or a firewall drops the connection: look at the process and the path"},
+	{CodeHTTPClosed, Fail, "the port is closed",
+		"the host is up and nothing listens there: start the service or correct the address"},
+	{CodeHTTPUnreachable, Fail, "the service cannot be reached, or breaks the connection",
+		"check the address, the host and the service's log"},
+	{CodeHTTPAuth, Fail, "the service rejects the key",
+		"compare the key in the environment or file with the one that the service has"},
+	{CodeHTTPAuthMissing, Unknown, "the service wants a key and none was given",
+		"set the environment variable or file that the configuration names"},
+	{CodeHTTPRefused, Fail, "the service refuses the request",
+		"read its log; a redirect or 5xx often comes from a proxy in front of it"},
+	{CodeHTTPNotOffered, Unknown, "the service does not have this call",
+		"check that the address leads to the right service and its version"},
+	{CodeHTTPGarbled, Fail, "the reply is not what this service should answer",
+		"another service, a login page or a proxy answers at this address"},
+	{CodeClockDiffers, Warn, "the server's clock is not ours",
+		"set both clocks by NTP: credentials that expire and windows of time depend on them"},
+
+	{CodeWitnessOK, Pass, "the audit log answers queries", ""},
+	{CodeControllerOK, Pass, "the statistics can be read", ""},
+	{CodePrometheusOK, Pass, "the metrics server answers queries", ""},
+	{CodePrometheusDown, Warn, "the metrics server cannot scrape all of its targets",
+		"their metrics are missing: look at these targets, and at the scrape errors in Prometheus"},
+	{CodePrometheusEmpty, Warn, "the metrics server scrapes nothing",
+		"its configuration has no targets: metrics of the mesh cannot be known from it"},
 
 	{CodeDNSFailed, Fail, "the server's name does not resolve",
 		"check the spelling, the DNS record and this host's resolver"},

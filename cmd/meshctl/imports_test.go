@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"mesh/control":     {"mesh/secret", "mesh/wire", "mesh/httpapi"},
 	"mesh/metrics":     {"mesh/secret", "mesh/httpapi"},
 	"witnessclient":    {"mesh/secret", "mesh/wire", "mesh/httpapi"},
-	"probes":           {"mesh/secret", "mesh/wire"},
+	"probes":           {"mesh/secret", "mesh/wire", "mesh/httpapi"},
 	"mesh":             {"mesh/secret", "mesh/wire", "mesh/httpapi", "witnessclient"},
 	"mesh/lab/network": {},
 	"mesh/lab":         {"mesh/lab/network", "mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "witnessclient"},

@@ -9,13 +9,15 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// Get reads path, such as "/stats", below the URL of the service. op names the
+// Get reads path, such as "/stats" or "/query?of=this", below the URL of the
+// service. op names the
 // operation in errors ("read stats"). A failed attempt is repeated up to twice.
 // Errors: *UnreachableError, *StatusError, *NotOfferedError, *ReplyError.
 func (c *Client) Get(ctx context.Context, op, path string) (*Reply, error) {
@@ -63,7 +65,7 @@ func encode(body any) ([]byte, error) {
 }
 
 func (c *Client) call(parent context.Context, via *retryablehttp.Client, r request) (*Reply, error) {
-	target := c.base.JoinPath(r.path).String()
+	target := c.address(r.path)
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(parent, c.options.Timeout)
 	defer cancel()
@@ -104,6 +106,14 @@ func (c *Client) call(parent context.Context, via *retryablehttp.Client, r reque
 		return nil, reply.Invalid("larger than the limit of %s", size(c.options.MaxBody))
 	}
 	return reply, nil
+}
+
+// address takes apart the path and the query, where there is one.
+func (c *Client) address(path string) string {
+	path, query, _ := strings.Cut(path, "?")
+	u := c.base.JoinPath(path)
+	u.RawQuery = query
+	return u.String()
 }
 
 func (c *Client) newRequest(ctx context.Context, r request, target string) (*retryablehttp.Request, error) {

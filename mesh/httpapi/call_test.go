@@ -78,6 +78,14 @@ func TestGet(t *testing.T) {
 	}
 }
 
+func TestGetWithAQuery(t *testing.T) {
+	var got string
+	c := start(t, func(w http.ResponseWriter, r *http.Request) { got = r.URL.Path + " " + r.URL.Query().Get("query") }, nil)
+	if _, err := c.Get(t.Context(), "query", "/api/v1/query?query=up%3D%3D0+%3F"); err != nil || got != "/api/v1/query up==0 ?" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestPostSendsTheBodyAsItIs(t *testing.T) {
 	line := `{"event":"a<b>&c","prev":"00"}`
 	var body, key, contentType string
