@@ -79,6 +79,24 @@ const (
 	CodeTLSHandshake  = "tls.handshake"
 	CodeTLSNotTURN    = "tls.notTurn"
 
+	CodeSignalingOK          = "signaling.ok"
+	CodeSignalingBalancer    = "signaling.ok.balancer"
+	CodeSignalingClosed      = "signaling.closed"
+	CodeSignalingSilent      = "signaling.silent"
+	CodeSignalingUnreachable = "signaling.unreachable"
+	CodeSignalingStalled     = "signaling.upgrade.silent"
+	CodeSignalingHangs       = "signaling.register.silent"
+	CodeSignalingAuth        = "signaling.auth.rejected"
+	CodeSignalingRefused     = "signaling.refused"
+	CodeSignalingProtocol    = "signaling.protocol"
+	CodeSignalingHangup      = "signaling.hangup"
+	CodeSignalingGarbled     = "signaling.garbled"
+	CodeSignalingError       = "signaling.error"
+
+	CodeRegistryShared   = "registry.shared"
+	CodeRegistrySeparate = "registry.separate"
+	CodeRegistryUnproven = "registry.unproven"
+
 	CodeHTTPSilent      = "http.silent"
 	CodeHTTPClosed      = "http.closed"
 	CodeHTTPUnreachable = "http.unreachable"
@@ -263,6 +281,36 @@ var meanings = []Meaning{
 		"check that the server has a certificate with its key, and TLS 1.2 or later"},
 	{CodeTLSNotTURN, Fail, "TLS is served, but not by a TURN server",
 		"this port or name leads to another service: route the name of the TURN server to it"},
+
+	{CodeSignalingOK, Pass, "an agent can register", ""},
+	{CodeSignalingBalancer, Pass, "an agent can register through the balancer, which says nothing of each server behind it", ""},
+	{CodeSignalingClosed, Fail, "the port is closed",
+		"the host is up and nothing listens there: start the signaling server or correct the port"},
+	{CodeSignalingSilent, Fail, "the server does not take the connection",
+		"it is down, or a firewall drops TCP on this path: try from another network"},
+	{CodeSignalingUnreachable, Fail, "the server cannot be reached",
+		"check the address, the host and the route"},
+	{CodeSignalingStalled, Fail, "the connection is taken and the upgrade to WebSocket is never answered",
+		"the process hangs, or its queue is full: look at it and restart it"},
+	{CodeSignalingHangs, Fail, "the WebSocket opens and the server then falls silent",
+		"the process hangs behind its listener: look at its log, then restart it"},
+	{CodeSignalingAuth, Fail, "the server does not let us in",
+		"check the token or the allow-list that it wants from agents"},
+	{CodeSignalingRefused, Fail, "the server answers with an error of its own",
+		"a balancer says this when it has no live server behind it: probe each server by its own address"},
+	{CodeSignalingProtocol, Fail, "what answers is no WebSocket server",
+		"another service or a web page answers: check address, port, path and the proxy's upgrade headers"},
+	{CodeSignalingHangup, Fail, "the server closes the connection",
+		"look at its log; a proxy in front closes like this when its server is dead"},
+	{CodeSignalingGarbled, Fail, "the server's frames are not those of the signaling protocol",
+		"check that this is the signaling server, and its version"},
+	{CodeSignalingError, Fail, "the server refuses to register an agent",
+		"the text is the server's own: look it up in its log"},
+	{CodeRegistryShared, Pass, "an offer crosses from one signaling server to the other", ""},
+	{CodeRegistrySeparate, Warn, "the signaling servers do not share their agents",
+		"a failover that moves only some agents splits the mesh: share the registry, or move all agents together"},
+	{CodeRegistryUnproven, Unknown, "whether the signaling servers share their agents could not be found out",
+		"probe the other server by itself first"},
 
 	{CodeHTTPSilent, Fail, "the service does not answer in time",
 		"it is down, overloaded, or a firewall drops the connection: look at the process and the path"},
