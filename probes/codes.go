@@ -58,9 +58,14 @@ const (
 	CodeSTUNRefused     = "stun.refused"
 	CodeSTUNInterrupted = "stun.interrupted"
 
-	CodeTLSNoListener = "tls.noListener"
-	CodeTLSHandshake  = "tls.handshake"
-	CodeTLSNotTURN    = "tls.notTurn"
+	CodeTLSOK          = "tls.ok"
+	CodeTLSSilent      = "tls.silent"
+	CodeTLSClosed      = "tls.closed"
+	CodeTLSUnreachable = "tls.unreachable"
+	CodeTLSInterrupted = "tls.interrupted"
+	CodeTLSNoListener  = "tls.noListener"
+	CodeTLSHandshake   = "tls.handshake"
+	CodeTLSNotTURN     = "tls.notTurn"
 
 	CodeCertMissing     = "tls.noCertificate"
 	CodeCertExpired     = "tls.expired"
@@ -73,11 +78,6 @@ const (
 	CodeCertUntrusted   = "tls.untrusted"
 	CodeCertWeak        = "tls.weak"
 	CodeCertUnfit       = "tls.unfit"
-
-	CodeTLSOK         = "tls.ok"
-	CodeTLSNoListener = "tls.noListener"
-	CodeTLSHandshake  = "tls.handshake"
-	CodeTLSNotTURN    = "tls.notTurn"
 
 	CodeSignalingOK          = "signaling.ok"
 	CodeSignalingBalancer    = "signaling.ok.balancer"
@@ -242,6 +242,14 @@ var meanings = []Meaning{
 		"look up the STUN error code and read the server's log"},
 	{CodeSTUNInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 
+	{CodeTLSOK, Pass, "the TLS handshake works and the certificate is in order", ""},
+	{CodeTLSSilent, Fail, "nothing answers",
+		"the server is down, or a firewall drops TCP on this path; try from another network"},
+	{CodeTLSClosed, Fail, "the port is closed",
+		"the host is up and nothing listens there: a server without a readable certificate often opens no TLS port"},
+	{CodeTLSUnreachable, Fail, "the host cannot be reached",
+		"a router or the local network says so: check the address, the host and the route"},
+	{CodeTLSInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 	{CodeTLSNoListener, Fail, "nothing speaks TLS on this port",
 		"TURN over TLS is off when its server cannot read the certificate or key: " +
 			"make both readable for its user, and check the port"},
@@ -272,15 +280,6 @@ var meanings = []Meaning{
 		"issue it again with ECDSA P-256 or RSA 2048 and SHA-256"},
 	{CodeCertUnfit, Fail, "the certificate is not fit for a server",
 		"it needs the extended key usage serverAuth, and a chain of certificate authorities above it"},
-
-	{CodeTLSOK, Pass, "the TLS handshake works and the certificate is in order", ""},
-	{CodeTLSNoListener, Fail, "nothing speaks TLS on this port",
-		"TURN over TLS is off when its server cannot read the certificate or key: " +
-			"make both readable for its user, and check the port"},
-	{CodeTLSHandshake, Fail, "the TLS handshake fails",
-		"check that the server has a certificate with its key, and TLS 1.2 or later"},
-	{CodeTLSNotTURN, Fail, "TLS is served, but not by a TURN server",
-		"this port or name leads to another service: route the name of the TURN server to it"},
 
 	{CodeSignalingOK, Pass, "an agent can register", ""},
 	{CodeSignalingBalancer, Pass, "an agent can register through the balancer, which says nothing of each server behind it", ""},
