@@ -32,6 +32,9 @@ type Engine struct {
 	Stamp witnessclient.Stamp
 	// Notify receives progress; nil discards it.
 	Notify func(Note)
+	// Journalled is told of every event of a recovery once it is durable; nil
+	// tells nobody. It must not wait.
+	Journalled func(witnessclient.Event)
 	// RequireAudit refuses to act without an acknowledged intent.
 	RequireAudit bool
 	// Grace is how long a running Apply may go on after an interrupt; 0 is 5 s.
@@ -140,20 +143,22 @@ func (e *Engine) carryOut(ctx context.Context, req Request, result Result) (Resu
 // startRecord is what run_started carries beside the stamp: all that a resume,
 // an abort or a validation needs to know of the run.
 type startRecord struct {
-	Runbook  string          `json:"runbook"`
-	Mesh     string          `json:"mesh"`
-	Changes  bool            `json:"changes"`
-	PID      int             `json:"pid"`
-	Reason   string          `json:"reason,omitempty"`
-	Override string          `json:"override,omitempty"`
-	Params   json.RawMessage `json:"params"`
-	Plan     Plan            `json:"plan"`
-	Facts    json.RawMessage `json:"facts"`
+	Runbook string `json:"runbook"`
+	Mesh    string `json:"mesh"`
+	Changes bool   `json:"changes"`
+	// ObjectiveMS is the time in which the scenario is to be recovered.
+	ObjectiveMS int64           `json:"objective_ms,omitempty"`
+	PID         int             `json:"pid"`
+	Reason      string          `json:"reason,omitempty"`
+	Override    string          `json:"override,omitempty"`
+	Params      json.RawMessage `json:"params"`
+	Plan        Plan            `json:"plan"`
+	Facts       json.RawMessage `json:"facts"`
 }
 
 func startMetadata(mesh string, req Request, plan Plan) map[string]any {
 	return fields(startRecord{
-		Runbook: req.Recovery.Runbook, Mesh: mesh, Changes: true, PID: os.Getpid(), Reason: req.Reason, Override: req.Override,
+		Runbook: req.Recovery.Runbook, Mesh: mesh, Changes: true, ObjectiveMS: req.Recovery.Objective.Milliseconds(), PID: os.Getpid(), Reason: req.Reason, Override: req.Override,
 		Params: req.Recovery.Params, Plan: plan, Facts: plan.facts,
 	})
 }
@@ -201,7 +206,10 @@ func (r *run) close() {
 
 // event journals an event; the outbox hands it to the witness from there.
 func (r *run) event(e witnessclient.Event) error {
-	_, err := r.journal.Append(e)
+	record, err := r.journal.Append(e)
+	if err == nil && r.rec != nil && r.Journalled != nil {
+		r.Journalled(record.Event)
+	}
 	return err
 }
 
@@ -253,8 +261,11 @@ func (r *run) complete() (Result, error) {
 // finish writes run_finished and hands the evidence to the witness.
 func (r *run) finish(result Result) (Result, error) {
 	result.Ended = time.Now()
-	err := r.event(witnessclient.Event{Name: witnessclient.RunFinished, Metadata: map[string]any{"outcome": string(result.Outcome)}})
-	if err != nil {
+	metadata := map[string]any{"outcome": string(result.Outcome)}
+	if !result.RecoveredAt.IsZero() {
+		metadata["recovered_ms"] = result.RecoveredAt.Sub(result.Started).Milliseconds()
+	}
+	if err := r.event(witnessclient.Event{Name: witnessclient.RunFinished, Metadata: metadata}); err != nil {
 		return result, err
 	}
 	r.note("", "delivering audit events", 0)
