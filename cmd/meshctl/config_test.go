@@ -19,7 +19,7 @@ func TestCommentedConfiguration(t *testing.T) {
 		t.Errorf("the commented configuration gives\n%s\nand the defaults are\n%s", got, want)
 	}
 	examples := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAllString(commentedConfig, "$1")
-	examples = strings.Replace(examples, "  username: meshctl", "", 1) // goes without turn.rest
+	examples = strings.Replace(examples, "  username: meshctl", "", 1)     // goes without turn.rest
 	examples = strings.Replace(examples, "  host: ops@controller1", "", 1) // goes with an absolute path
 	full := loadText(t, examples)
 	if found := full.problems(); len(found) > 0 {
