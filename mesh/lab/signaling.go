@@ -134,7 +134,8 @@ func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUnauthorized, errors.New("unauthorized"))
 		return
 	}
-	conn, err := websocket.Accept(w, r, nil)
+	// Agents can be pages of this machine; those of other sites are kept out.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{OriginPatterns: []string{"127.0.0.1:*"}})
 	if err != nil {
 		return // Accept has answered
 	}
