@@ -124,7 +124,9 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.signaling.settled = a.splitNoticed
 	a.pool = newPool(o, a.emit, a.kickLinks)
+	a.pool.renewed = a.renewLinks
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	return a, nil
 }
@@ -229,6 +231,14 @@ func (a *Agent) MoveOff(server wire.ServerURI) {
 func (a *Agent) MoveBack(server wire.ServerURI) {
 	a.pool.drain(server.String(), false)
 	a.ReconnectTURN()
+}
+
+// renewLinks moves relayed links to allocations with the credentials of now: a
+// server refuses to go on with those that have expired.
+func (a *Agent) renewLinks() {
+	for _, l := range a.allLinks() {
+		l.inbox.post(l.renew)
+	}
 }
 
 // Heal has links that are in a partition tried now, those to the given peers

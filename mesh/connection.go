@@ -22,6 +22,7 @@ type connection struct {
 	generation atomic.Int64            // of ICE credentials
 	heard      atomic.Uint64           // messages that came on its channels
 	server     string                  // TURN server configured; link.mu guards changes
+	username   string                  // for that server
 	relayed    bool                    // one side was a relay when it was last up
 	gathered   int                     // local candidates of this generation
 	vigil      vigil
@@ -40,6 +41,7 @@ func (l *link) open(server string, why purpose) (*connection, error) {
 		return nil, fmt.Errorf("open connection to %s: %w", l.peer, err)
 	}
 	c := &connection{pc: pc, createdAt: time.Now(), server: server, purpose: why}
+	c.username, _ = l.agent.pool.credentials()
 	review := func() { l.about(c, func() { l.review(c) }) }
 	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { review() })
 	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(*webrtc.ICECandidatePair) { review() })
@@ -216,9 +218,11 @@ func (l *link) prepareRestart(c *connection, server string) error {
 	}
 	c.generation.Add(1)
 	c.gathered = 0
-	if server == c.server {
+	username, _ := l.agent.pool.credentials()
+	if server == c.server && username == c.username {
 		return nil
 	}
+	c.username = username
 	l.mu.Lock()
 	c.server = server
 	l.mu.Unlock()

@@ -69,6 +69,14 @@ func (l *link) move(server string) {
 	}
 }
 
+// renew moves a relayed link to the credentials of now, on the same server.
+func (l *link) renew() {
+	username, _ := l.agent.pool.credentials()
+	if l.up && l.attempt == nil && l.conn.relayed && l.conn.username != username {
+		l.move(l.conn.server)
+	}
+}
+
 // peerLeft: nobody will answer an attempt. A link that works is left alone.
 func (l *link) peerLeft() {
 	if l.up {

@@ -70,7 +70,7 @@ type attempt struct {
 }
 
 // dues are the times of what happens at intervals.
-type dues struct{ beat, quality, resend, partition, standby time.Time }
+type dues struct{ beat, quality, resend, partition, standby, renewal time.Time }
 
 func newLink(a *Agent, peer string) *link {
 	l := &link{
@@ -123,6 +123,7 @@ func (l *link) tick(now time.Time) {
 		{&l.due.resend, resendCheck, l.resend},
 		{&l.due.partition, t.PartitionCheck, l.checkPartition},
 		{&l.due.standby, t.Connect / 2, l.keepStandby},
+		{&l.due.renewal, 2 * t.Connect, l.renew},
 	} {
 		if now.Before(*d.at) {
 			continue

@@ -24,6 +24,8 @@ const (
 	// to count as a failed check.
 	suspects      = 2
 	suspicionLife = 5 * time.Second
+	// credentialRetry is the pause after credentials could not be had.
+	credentialRetry = 10 * time.Second
 )
 
 // pool knows the TURN and STUN servers and how they are.
@@ -34,6 +36,7 @@ type pool struct {
 	timing    Timing
 	emit      emitter
 	recovered func() // called when a server answers again
+	renewed   func() // called when there are other credentials
 	again     chan struct{}
 	spareSTUN []wire.ServerURI
 
@@ -43,9 +46,8 @@ type pool struct {
 	chosen   string // for the next link, as long as no other is clearly better
 	username string
 	password secret.Secret
-	expires  time.Time // zero: never
-	renew    time.Time
-	allDown  bool // reported
+	renew    time.Time // zero: never
+	allDown  bool      // reported
 }
 
 // turnServer is one server of the pool.
@@ -125,13 +127,20 @@ func (p *pool) refresh(ctx context.Context) error {
 	defer cancel()
 	username, password, expires, err := p.source(bounded)
 	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.renew = time.Now().Add(credentialRetry)
 		return fmt.Errorf("TURN credentials: %w", err)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.username, p.password, p.expires, p.renew = username, password, expires, time.Time{}
+	changed := p.username != "" && p.username != username
+	p.username, p.password, p.renew = username, password, time.Time{}
 	if !expires.IsZero() {
 		p.renew = time.Now().Add(max(time.Second, time.Until(expires)/2))
+	}
+	p.mu.Unlock()
+	if changed && p.renewed != nil {
+		p.renewed()
 	}
 	return nil
 }

@@ -205,7 +205,7 @@ func (r *relayServer) start(address string, accept bool) {
 	server, err := turn.NewServer(turn.ServerConfig{
 		Realm: "mesh.test", LoggerFactory: silence{},
 		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
-			return a.Username, turn.GenerateAuthKey(turnUser, "mesh.test", turnPassword), accept
+			return a.Username, turn.GenerateAuthKey(a.Username, "mesh.test", turnPassword), accept
 		},
 		PacketConnConfigs: []turn.PacketConnConfig{{
 			PacketConn:            conn,

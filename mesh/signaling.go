@@ -28,13 +28,14 @@ type signaling struct {
 	client  *http.Client
 	emit    emitter
 	receive func(wire.Signal)
+	settled func(server string) // called when peers have had time to register with a server too
 
-	mu    sync.Mutex
-	conn  *websocket.Conn // nil: not registered
-	heard time.Time
-
-	server    *url.URL // last one that took us; owned by connect
+	mu        sync.Mutex
+	conn      *websocket.Conn // nil: not registered
+	heard     time.Time
+	server    *url.URL // last one that took us
 	fallovers int
+	better    *better // registration to change over to
 }
 
 func newSignaling(o AgentOptions, emit emitter, receive func(wire.Signal)) (*signaling, error) {
@@ -89,12 +90,15 @@ func (s *signaling) connect(ctx context.Context) (*websocket.Conn, error) {
 }
 
 func (s *signaling) connected(server *url.URL, attempt int) {
+	s.mu.Lock()
 	if s.server != nil && s.server != server {
 		s.fallovers++
 	}
 	s.server = server
+	fallovers := s.fallovers
+	s.mu.Unlock()
 	s.emit("signaling_connected", "", metadata{
-		"server": server.Redacted(), "attempt": attempt, "fallover_count": s.fallovers,
+		"server": server.Redacted(), "attempt": attempt, "fallover_count": fallovers,
 	})
 	s.emit("agent_registered", "", nil)
 }
@@ -104,8 +108,16 @@ func (s *signaling) run(ctx context.Context, conn *websocket.Conn) {
 	defer s.emit("agent_disconnected", "", nil)
 	for {
 		err := s.serve(ctx, conn)
+		next := s.change()
 		if ctx.Err() != nil {
+			if next != nil {
+				_ = next.CloseNow()
+			}
 			return
+		}
+		if next != nil {
+			conn = next
+			continue
 		}
 		s.emit("signaling_connection_lost", "", metadata{"server": s.server.Redacted(), "error": err.Error()})
 		if conn = s.reconnect(ctx); conn == nil {
@@ -142,6 +154,7 @@ func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {
 	var pinger sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	pinger.Go(func() { s.ping(ctx, conn) })
+	pinger.Go(func() { s.attend(ctx, conn) })
 	defer pinger.Wait()
 	defer cancel()
 	defer func() { _ = conn.CloseNow() }()

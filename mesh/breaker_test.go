@@ -1,0 +1,214 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/infrafabric/meshctl/mesh/secret"
+	"github.com/infrafabric/meshctl/mesh/wire"
+)
+
+// startPool runs a pool of turn:a and turn:b on the virtual clock of a test.
+func startPool(t *testing.T, o AgentOptions) *pool {
+	if o.TURNServers == nil {
+		o.TURNServers = parseList(t, "turn:a,turn:b")
+	}
+	p := newPool(o, func(string, string, metadata) {}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return p
+}
+
+// wait lets virtual time pass.
+func wait(t *testing.T, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+	synctest.Wait()
+}
+
+func chosen(t *testing.T, p *pool) string {
+	t.Helper()
+	server, ok := p.choose(exclusions{})
+	if !ok {
+		t.Fatal("choose finds none")
+	}
+	return server
+}
+
+func TestFirstFailureIsCheckedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var at []float64
+		startPool(t, AgentOptions{TURNServers: parseList(t, "turn:a"), Check: func(context.Context, wire.ServerURI) (time.Duration, error) {
+			at = append(at, time.Since(begin).Seconds())
+			if n := len(at); n == 2 {
+				return 0, errDown
+			}
+			return time.Millisecond, nil
+		}})
+		wait(t, 65*time.Second)
+		if diff := cmp.Diff([]float64{0, 0, 1.5, 31.5, 61.5}, at); diff != "" {
+			t.Errorf("checked at (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestFlappingServerIsHeldBack: ten seconds on, ten seconds off, and nobody
+// moves back and forth.
+func TestFlappingServerIsHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		flapping := true
+		p := startPool(t, AgentOptions{
+			Timing: Timing{TURNHealth: time.Second, TURNAgain: time.Second},
+			Check: func(_ context.Context, u wire.ServerURI) (time.Duration, error) {
+				if u.String() == "turn:a" && flapping && int(time.Since(begin).Seconds())/10%2 == 1 {
+					return 0, errDown
+				}
+				return time.Millisecond, nil
+			},
+		})
+		wait(t, 15500*time.Millisecond)
+		changes, last := 0, chosen(t, p)
+		if last != "turn:b" {
+			t.Fatalf("choose = %s while a is down", last)
+		}
+		for range 300 {
+			wait(t, time.Second)
+			if now := chosen(t, p); now != last {
+				changes, last = changes+1, now
+			}
+		}
+		if changes != 0 {
+			t.Errorf("%d changes while a came and went", changes)
+		}
+		flapping = false
+		wait(t, 59*time.Second)
+		if p.named("turn:a").healthy() {
+			t.Error("a is healthy after less than the hold")
+		}
+		wait(t, 12*time.Second)
+		if !p.named("turn:a").healthy() {
+			t.Error("a is not healthy after the hold")
+		}
+	})
+}
+
+func TestHeldBackServerIsBetterThanNone(t *testing.T) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a,turn:b")}, func(string, string, metadata) {}, func() {})
+	for range breakerOpens {
+		p.failed(p.servers[0], errDown)
+		p.failed(p.servers[1], errDown)
+	}
+	p.succeeded(p.servers[1], time.Now(), time.Millisecond)
+	if p.servers[1].healthy() {
+		t.Error("b is healthy at once")
+	}
+	if got := chosen(t, p); got != "turn:b" {
+		t.Errorf("choose = %s, want b: it answers", got)
+	}
+}
+
+func TestChoiceStaysWhileNoOtherIsClearlyFaster(t *testing.T) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a,turn:b")}, nil, nil)
+	a, b := p.servers[0], p.servers[1]
+	for _, test := range []struct {
+		a, b time.Duration
+		want string
+	}{
+		{100, 60, "turn:b"}, {60, 70, "turn:b"}, {60, 80, "turn:b"}, {50, 80, "turn:a"}, {70, 60, "turn:a"}, {70, 50, "turn:a"}, {80, 50, "turn:b"},
+	} {
+		a.latency, b.latency = test.a*time.Millisecond, test.b*time.Millisecond
+		if got := chosen(t, p); got != test.want {
+			t.Errorf("choose = %s at %s and %s, want %s", got, a.latency, b.latency, test.want)
+		}
+	}
+}
+
+func TestTwoStalledLinksCountAsAFailedCheck(t *testing.T) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a,turn:b")}, nil, nil)
+	p.suspect("turn:a", "peer-1")
+	p.suspect("turn:a", "peer-1")
+	if got := chosen(t, p); got != "turn:a" {
+		t.Errorf("choose = %s after one link stalled, want a", got)
+	}
+	p.suspect("turn:a", "peer-2")
+	if got := chosen(t, p); got != "turn:b" {
+		t.Errorf("choose = %s after two links stalled, want b", got)
+	}
+}
+
+func TestDrainedServerIsNotChosen(t *testing.T) {
+	p := newPool(AgentOptions{TURNServers: parseList(t, "turn:a,turn:b")}, nil, nil)
+	p.drain("turn:a", true)
+	if got, planned := chosen(t, p), p.planned(); got != "turn:b" || planned != "turn:b" {
+		t.Errorf("choose = %s, planned = %s, want b", got, planned)
+	}
+	p.drain("turn:a", false)
+	if got, planned := chosen(t, p), p.planned(); got != "turn:a" || planned != "turn:a" {
+		t.Errorf("choose = %s, planned = %s, want a again", got, planned)
+	}
+}
+
+func TestCredentialsAreRenewedAtHalfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var at []float64
+		var fail error
+		source := func(context.Context) (string, secret.Secret, time.Time, error) {
+			at = append(at, time.Since(begin).Seconds())
+			return "user", secret.New("password"), time.Now().Add(10 * time.Minute), fail
+		}
+		p := startPool(t, AgentOptions{Credentials: source})
+		wait(t, 11*time.Minute)
+		if diff := cmp.Diff([]float64{0, 300, 600}, at); diff != "" {
+			t.Errorf("asked at (-want +got):\n%s", diff)
+		}
+		fail = errors.New("no answer")
+		wait(t, 10*time.Minute)
+		if user, password := p.credentials(); user != "user" || password.Empty() {
+			t.Error("the old credentials are gone although there are no new ones")
+		}
+	})
+}
+
+func TestSpareSTUNServers(t *testing.T) {
+	down := map[string]bool{}
+	p := newPool(AgentOptions{
+		TURNServers: parseList(t, "stun:s1,stun:s2,turn:a"), STUNSpare: parseList(t, "stun:spare"),
+		STUNCheck: func(_ context.Context, u wire.ServerURI) error {
+			if down[u.String()] {
+				return errDown
+			}
+			return nil
+		},
+	}, func(string, string, metadata) {}, nil)
+	for _, test := range []struct {
+		down []string
+		want string
+	}{{nil, "stun:s1,stun:s2"}, {[]string{"stun:s1"}, "stun:s2"}, {[]string{"stun:s1", "stun:s2"}, "stun:spare"}, {nil, "stun:s1,stun:s2"}} {
+		clear(down)
+		for _, name := range test.down {
+			down[name] = true
+		}
+		p.checkAll(t.Context())
+		if diff := cmp.Diff(parseList(t, test.want), p.stunServers()); diff != "" {
+			t.Errorf("with %v down (-want +got):\n%s", test.down, diff)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package mesh
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestHealingSchedule runs 40 minutes of a partition on a virtual clock.
+func TestHealingSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type at struct {
+			Seconds float64
+			Name    string
+			Next    any
+		}
+		var got []at
+		begin := time.Now()
+		h := newHealing(DefaultTiming(), func(name string, m metadata) {
+			got = append(got, at{time.Since(begin).Seconds(), name, m["next_retry_ms"]})
+		})
+		defer h.stop()
+		h.detect(time.Now(), 30*time.Second)
+		h.detect(time.Now(), 35*time.Second) // the next look
+		end := time.NewTimer(2100 * time.Second)
+		for running := true; running; {
+			select {
+			case <-h.timer.C:
+				h.step(time.Now())
+			case <-end.C:
+				running = false
+			}
+		}
+		const attempt, minutes17 = "mesh_healing_attempt", 17 * 60 * 1000.0
+		want := []at{
+			{0, "mesh_partition_detected", nil},
+			{0, attempt, 2000.0}, {2, attempt, 4000.0}, {6, attempt, 8000.0}, {14, attempt, 16000.0},
+			{30, attempt, 32000.0}, {62, attempt, 64000.0}, {126, attempt, 128000.0},
+			{254, attempt, 256000.0}, {510, attempt, 512000.0}, {1022, attempt, minutes17},
+			{1032, "mesh_healing_failed_final", nil}, // once
+			{2042, attempt, minutes17},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		h.healed()
+		h.healed()
+		if last := got[len(got)-1]; last.Name != "mesh_partition_healed" || len(got) != len(want)+1 {
+			t.Errorf("%d events, the last %v; want mesh_partition_healed once", len(got), last)
+		}
+	})
+}
+
+// TestHealingEndsAtAnyPoint: what was due does not come any more, and the next
+// partition begins from the start.
+func TestHealingEndsAtAnyPoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		h := newHealing(DefaultTiming(), func(name string, _ metadata) {
+			if name == "mesh_healing_attempt" {
+				attempts++
+			}
+		})
+		defer h.stop()
+		run := func(d time.Duration) {
+			for end := time.NewTimer(d); ; {
+				select {
+				case <-h.timer.C:
+					h.step(time.Now())
+				case <-end.C:
+					return
+				}
+			}
+		}
+		h.detect(time.Now(), 0)
+		run(7 * time.Second)
+		h.healed()
+		run(time.Hour)
+		if attempts != 3 {
+			t.Errorf("%d attempts, want 3 and none after healing", attempts)
+		}
+		h.detect(time.Now(), 0)
+		run(time.Second)
+		h.now()
+		run(time.Millisecond)
+		if attempts != 5 {
+			t.Errorf("%d attempts, want one at once and one that was asked for", attempts)
+		}
+	})
+}
