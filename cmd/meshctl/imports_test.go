@@ -31,6 +31,8 @@ var allowed = map[string][]string{
 	"mesh/lab":         {"mesh/lab/network", "mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "witnessclient"},
 	"runbooks/targets": {},
 	"runbooks":         {"mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "mesh/metrics", "witnessclient", "probes", "runbooks/targets"},
+	"runbooks/report":  {"witnessclient", "probes"},
+	"runbooks/notify":  {"mesh/secret", "witnessclient"},
 	"runbooks/drill":   {"mesh", "mesh/lab", "mesh/secret", "mesh/wire", "mesh/control", "witnessclient", "probes", "runbooks", "runbooks/targets"},
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 func newRunsCmd(a *app) *cobra.Command {
-	return group("runs", "Runs of this mesh: list, show, resume, abort",
-		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAbortCmd(a))
+	return group("runs", "Runs of this mesh: list, show, resume, abort, report",
+		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAbortCmd(a), newRunsReportCmd(a))
 }
 
 func newRunsListCmd(a *app) *cobra.Command {
