@@ -33,7 +33,7 @@ func TestApplyIsJudgedByItsEffect(t *testing.T) {
 		{"hangs", func(ctx context.Context, _ *lamp) error { <-ctx.Done(); return errBroken }, Failed, "apply: it broke"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e.StateDir = t.TempDir()
+			anew(t, e)
 			one, after := &lamp{}, &lamp{}
 			s := one.step("one")
 			s.Apply = func(ctx context.Context, _ string, _ Observation) error { return tt.apply(ctx, one) }
@@ -60,7 +60,7 @@ func TestTargetChangedSincePlan(t *testing.T) {
 		{"second step", 1, Failed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e.StateDir = t.TempDir()
+			anew(t, e)
 			lamps := []*lamp{{match: "a"}, {match: "b"}}
 			result := mustRun(t, e, Request{
 				Recovery: fakeRecovery(lamps[0].step("one"), lamps[1].step("two")),
@@ -85,7 +85,7 @@ func TestApplyFindsTargetChanged(t *testing.T) {
 	e, _ := witnessMesh(t, lab.Options{})
 	changed := func(context.Context, string, Observation) error { return &targets.ChangedError{Object: "the file"} }
 	t.Run("first step", func(t *testing.T) {
-		e.StateDir = t.TempDir()
+		anew(t, e)
 		one := &lamp{}
 		s := one.step("one")
 		s.Apply = changed
@@ -96,7 +96,7 @@ func TestApplyFindsTargetChanged(t *testing.T) {
 		}
 	})
 	t.Run("second step", func(t *testing.T) {
-		e.StateDir = t.TempDir()
+		anew(t, e)
 		one, two := &lamp{}, &lamp{}
 		s := two.step("two")
 		s.Apply = changed
@@ -122,7 +122,7 @@ func TestBlindStep(t *testing.T) {
 		{"proved late", true, Done},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e.StateDir = t.TempDir()
+			anew(t, e)
 			blind, later := &lamp{}, &lamp{}
 			s := blind.step("blind")
 			s.Observe = func(context.Context) (Observation, error) {

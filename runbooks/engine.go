@@ -64,17 +64,18 @@ func NewRunID() string { return ulid.Make().String() }
 // run, a journal that cannot be written. Everything else is in the Result.
 func (e *Engine) Run(ctx context.Context, req Request) (Result, error) {
 	if req.DryRun {
-		return e.plan(ctx, req)
+		return e.plan(ctx, req, e.inTheWay(ctx, req.Override))
 	}
-	release, err := e.lock(req.Recovery.Runbook)
+	release, err := e.lock(req.Recovery.Runbook, req.Recovery.Run)
 	if err != nil {
 		return Result{}, err
 	}
 	defer release()
-	if err := e.refuseUnfinished(req.Override); err != nil {
+	warning, err := e.refuseUnfinished(ctx, req.Override)
+	if err != nil {
 		return Result{}, err
 	}
-	result, err := e.plan(ctx, req)
+	result, err := e.plan(ctx, req, warning)
 	if err != nil || result.Outcome != Planned {
 		return result, err
 	}
@@ -90,7 +91,17 @@ func (e *Engine) Run(ctx context.Context, req Request) (Result, error) {
 	return e.carryOut(ctx, req, result)
 }
 
-func (e *Engine) plan(ctx context.Context, req Request) (Result, error) {
+// inTheWay tells a dry run what would refuse the real one.
+func (e *Engine) inTheWay(ctx context.Context, override string) string {
+	warning, err := e.refuseUnfinished(ctx, override)
+	if err != nil {
+		return err.Error()
+	}
+	return warning
+}
+
+// plan surveys and observes; the warning is added to what the operator sees.
+func (e *Engine) plan(ctx context.Context, req Request, warning string) (Result, error) {
 	result := Result{Started: time.Now(), DryRun: req.DryRun, Objective: req.Recovery.Objective, Outcome: Planned}
 	plan, err := MakePlan(ctx, req.Recovery)
 	if err != nil {
@@ -99,6 +110,10 @@ func (e *Engine) plan(ctx context.Context, req Request) (Result, error) {
 			return result, nil
 		}
 		return result, err
+	}
+	if warning != "" {
+		plan.Notes = append(plan.Notes, warning)
+		e.note("", "warning: "+warning, 0)
 	}
 	result.Plan, result.Ended = plan, time.Now()
 	switch {
@@ -137,6 +152,11 @@ func (e *Engine) carryOut(ctx context.Context, req Request, result Result) (Resu
 	if !r.audited() {
 		return r.finish(refused(r.result, "the witness did not acknowledge the start of the run", "audit is required: nothing was changed"))
 	}
+	if req.Override != "" {
+		if err := e.passBy(req.Override, stamp.Run, req.Reason); err != nil {
+			return r.result, err
+		}
+	}
 	return r.steps(ctx)
 }
 
@@ -147,13 +167,16 @@ type startRecord struct {
 	Mesh    string `json:"mesh"`
 	Changes bool   `json:"changes"`
 	// ObjectiveMS is the time in which the scenario is to be recovered.
-	ObjectiveMS int64           `json:"objective_ms,omitempty"`
-	PID         int             `json:"pid"`
-	Reason      string          `json:"reason,omitempty"`
-	Override    string          `json:"override,omitempty"`
-	Params      json.RawMessage `json:"params"`
-	Plan        Plan            `json:"plan"`
-	Facts       json.RawMessage `json:"facts"`
+	ObjectiveMS int64  `json:"objective_ms,omitempty"`
+	PID         int    `json:"pid"`
+	Reason      string `json:"reason,omitempty"`
+	// Override is the run that this one passes by, Adopts the one of another
+	// machine that it goes on with.
+	Override string          `json:"override,omitempty"`
+	Adopts   string          `json:"adopts,omitempty"`
+	Params   json.RawMessage `json:"params"`
+	Plan     Plan            `json:"plan"`
+	Facts    json.RawMessage `json:"facts"`
 }
 
 func startMetadata(mesh string, req Request, plan Plan) map[string]any {

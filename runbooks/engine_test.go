@@ -255,7 +255,7 @@ func TestCheckOutcomes(t *testing.T) {
 		{"watch fails", watch(probes.Fail), Failed, "sampled"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e.StateDir = t.TempDir()
+			anew(t, e)
 			one := &lamp{}
 			result := mustRun(t, e, Request{Recovery: fakeRecovery(one.step("one"), tt.check)})
 			expect(t, result, tt.want)

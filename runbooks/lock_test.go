@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/infrafabric/meshctl/mesh/lab"
 	"github.com/infrafabric/meshctl/witnessclient"
@@ -32,7 +33,7 @@ func TestLock(t *testing.T) {
 			var held *HeldError
 			if err := try(); !errors.As(err, &held) {
 				t.Errorf("%s: got error %v", name, err)
-			} else if o := held.Owner; o.Operator != "ann@bastion" || o.Host != "bastion" || o.PID != os.Getpid() || o.Doing != "fake" || o.Since.IsZero() {
+			} else if o := held.Owner; o.Operator != "ann@bastion" || o.Host != "bastion" || o.PID != os.Getpid() || o.Doing != "fake" || !strings.HasPrefix(key, o.Run+"/") || o.Since.IsZero() {
 				t.Errorf("%s: owner %+v", name, o)
 			}
 		}
@@ -73,37 +74,40 @@ func TestLockIsFreed(t *testing.T) {
 	expect(t, mustResume(t, e, rec.Run), Done)
 }
 
+// What a killed process leaves is told from one that lives.
+func TestStaleOwner(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	var notes []string
+	e.Notify = func(n Note) { notes = append(notes, n.Text) }
+	if err := os.MkdirAll(e.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(e.StateDir, "owner.json")
+	stale := Owner{Operator: "eve@bastion", Host: "bastion", PID: 1 << 30, Run: "01OLD", Doing: "turn recover", Since: time.Now()}
+	if err := writeOwner(record, stale); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.liveOwner(record); got != (Owner{}) {
+		t.Errorf("the record of a dead process passes for an owner: %+v", got)
+	}
+	expect(t, mustRun(t, e, Request{Recovery: fakeRecovery()}), Done)
+	if all := strings.Join(notes, "\n"); !strings.Contains(all, "eve@bastion (pid 1073741824 on bastion) died while doing turn recover, run 01OLD") {
+		t.Errorf("notes %s", all)
+	}
+	stale.Host = "elsewhere" // whether that one lives cannot be seen from here
+	if err := writeOwner(record, stale); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.liveOwner(record); got.Operator != "eve@bastion" {
+		t.Errorf("owner %+v", got)
+	}
+}
+
 func TestHeldErrorWithoutRecord(t *testing.T) {
 	t.Parallel()
 	if got := (&HeldError{Owner: readOwner(filepath.Join(t.TempDir(), "none"))}).Error(); got != "lock mesh: held by another process" {
 		t.Errorf("got %q", got)
-	}
-}
-
-// An unfinished run is in the way until somebody decides about it.
-func TestUnfinishedRun(t *testing.T) {
-	t.Parallel()
-	e, _ := witnessMesh(t, lab.Options{})
-	first := fakeRecovery((&lamp{}).step("one"))
-	expect(t, interruptIn(t, e, first, "one"), Interrupted)
-
-	next := &lamp{}
-	_, err := e.Run(t.Context(), Request{Recovery: fakeRecovery(next.step("one"))})
-	var unfinished *UnfinishedError
-	if !errors.As(err, &unfinished) || unfinished.Run.Run != first.Run || unfinished.Run.Operator != "ann@bastion" || next.applied != 0 {
-		t.Fatalf("got error %v, applied %d times", err, next.applied)
-	}
-	if text := err.Error(); !strings.Contains(text, "fake of "+first.Run) || !strings.Contains(text, "by ann@bastion, is unfinished") {
-		t.Errorf("got %q", text)
-	}
-	if _, err := e.Run(t.Context(), Request{Recovery: fakeRecovery(next.step("one")), Override: "01ANOTHER"}); !errors.As(err, &unfinished) {
-		t.Errorf("another override: got error %v", err)
-	}
-	result := mustRun(t, e, Request{Recovery: fakeRecovery(next.step("one")), Override: first.Run, Reason: "the first was a rehearsal"})
-	expect(t, result, Done)
-	_, events := journal(t, e, result.Run)
-	if m := events[0].Metadata; m["override"] != first.Run || m["reason"] != "the first was a rehearsal" {
-		t.Errorf("the override is not recorded: %v", m)
 	}
 }
 

@@ -3,13 +3,10 @@ package runbooks
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +21,12 @@ import (
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(childRole); role != "" {
+		os.Exit(child(role))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 60 * time.Second // only a failure takes that long
 
@@ -154,6 +156,14 @@ func engineOf(t *testing.T, m *Mesh) *Engine {
 	}
 }
 
+// anew gives the engine another mesh with nothing behind it, at the same witness.
+func anew(t *testing.T, e *Engine) {
+	t.Helper()
+	m := *e.Mesh
+	m.Name = NewRunID()
+	e.StateDir, e.Mesh = t.TempDir(), &m
+}
+
 // witnessMesh is a mesh without agents, for steps that are made up here; its
 // witness is real.
 func witnessMesh(t *testing.T, o lab.Options) (*Engine, *lab.Lab) {
@@ -233,86 +243,6 @@ func writes(l *lab.Lab) []lab.Request {
 	}
 	return changing
 }
-
-// lamp is a thing that made-up steps switch on.
-type lamp struct {
-	mu              sync.Mutex
-	on              bool
-	applied, undone int
-	keys            []string
-	match           string
-	order           *[]string // of what was applied and undone, by several lamps
-}
-
-func (l *lamp) lit() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.on
-}
-
-func (l *lamp) observe(ctx context.Context) (Observation, error) {
-	if err := ctx.Err(); err != nil {
-		return Observation{}, err // as a call over the network would
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return Observation{
-		Met: l.on, Summary: fmt.Sprintf("on: %v", l.on), Diff: "- off\n+ on", Match: l.match, Before: json.RawMessage(`{"was":"off"}`),
-	}, nil
-}
-
-func (l *lamp) apply(_ context.Context, key string, _ Observation) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.on, l.applied, l.keys = true, l.applied+1, append(l.keys, key)
-	l.tell("apply " + key[strings.LastIndexByte(key, '/')+1:])
-	return nil
-}
-
-func (l *lamp) undo(_ context.Context, key string, before json.RawMessage) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if string(before) != `{"was":"off"}` {
-		return fmt.Errorf("before is %s", before)
-	}
-	l.on, l.undone, l.keys = false, l.undone+1, append(l.keys, key)
-	l.tell("undo " + strings.Split(key, "/")[1])
-	return nil
-}
-
-func (l *lamp) tell(what string) {
-	if l.order != nil {
-		*l.order = append(*l.order, what)
-	}
-}
-
-func (l *lamp) step(id string) Step {
-	return Step{ID: id, Title: "switch on " + id, Effect: Idempotent, Timeout: 500 * time.Millisecond, Observe: l.observe, Apply: l.apply, Undo: l.undo}
-}
-
-// readOnly is a check that answers the same for ever.
-func readOnly(id string, o Observation, err error) Step {
-	return Step{
-		ID: id, Title: "check " + id, Effect: ReadOnly, Timeout: 300 * time.Millisecond,
-		Observe: func(context.Context) (Observation, error) { return o, err },
-	}
-}
-
-const completion = "turn_server_failover_complete"
-
-// fakeRecovery is a recovery of made-up steps.
-func fakeRecovery(steps ...Step) *Recovery {
-	return &Recovery{
-		Run: NewRunID(), Runbook: "fake", Scenario: "A", Params: json.RawMessage(`{}`), Objective: time.Minute, Steps: steps,
-		Survey:  func(context.Context) (Situation, error) { return Situation{Facts: json.RawMessage(`{"seen":1}`)}, nil },
-		Restore: func(json.RawMessage) error { return nil },
-		Completed: func(operator string) witnessclient.Event {
-			return witnessclient.Event{Name: completion, Metadata: map[string]any{"operator": operator}}
-		},
-	}
-}
-
-var errBroken = errors.New("it broke")
 
 // script is a controller whose answers the test decides.
 type script struct {

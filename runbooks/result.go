@@ -20,6 +20,7 @@ const (
 	Failed       Outcome = "failed"      // failed, changes stand: a human must look
 	Interrupted  Outcome = "interrupted" // resumable
 	Aborted      Outcome = "aborted"     // ended by hand, changes stand
+	Overridden   Outcome = "overridden"  // ended by a later run that passed by it
 )
 
 // StepResult is how one step ended.

@@ -55,7 +55,7 @@ func (e *Engine) reopen(id, doing string) (*run, func(), error) {
 	if _, err := findRun(e.StateDir, id); err != nil {
 		return nil, nil, err
 	}
-	unlock, err := e.lock(doing)
+	unlock, err := e.lock(doing, id)
 	if err != nil {
 		return nil, nil, err
 	}

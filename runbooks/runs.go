@@ -16,6 +16,8 @@ type RunSummary struct {
 	Scenario    string    `json:"scenario,omitempty"`
 	FailoverID  string    `json:"failover_id,omitempty"`
 	Operator    string    `json:"operator,omitempty"`
+	Host        string    `json:"host,omitempty"`
+	Elsewhere   bool      `json:"elsewhere,omitempty"` // only the witness knows it
 	Changes     bool      `json:"changes"`
 	Started     time.Time `json:"started"`
 	Finished    time.Time `json:"finished,omitzero"`
@@ -23,17 +25,6 @@ type RunSummary struct {
 	Undelivered int       `json:"undelivered"`
 	Damage      string    `json:"damage,omitempty"`
 	start       startRecord
-}
-
-// Unfinished tells whether the run stands in the way of the next one.
-func (s RunSummary) Unfinished() bool { return s.Changes && s.Outcome == "" }
-
-// UnfinishedError says that an earlier run was not ended.
-type UnfinishedError struct{ Run RunSummary }
-
-func (e *UnfinishedError) Error() string {
-	return fmt.Sprintf("start run: %s of %s, begun %s by %s, is unfinished",
-		e.Run.Runbook, e.Run.Run, e.Run.Started.Format(time.RFC3339), e.Run.Operator)
 }
 
 // NoRunError says that there is no journal of that run here.
@@ -92,6 +83,7 @@ func (s *RunSummary) add(e witnessclient.Event) {
 		s.Runbook, s.Changes, s.Started = s.start.Runbook, s.start.Changes, e.Timestamp
 		s.Scenario, s.FailoverID = e.Scenario, e.FailoverID
 		s.Operator, _ = e.Metadata["operator"].(string)
+		s.Host, _ = e.Metadata["host"].(string)
 	case witnessclient.RunFinished:
 		s.Outcome, _ = e.Metadata["outcome"].(string)
 		s.Finished = e.Timestamp
@@ -105,21 +97,4 @@ func RunRecords(stateDir, id string) ([]witnessclient.Record, error) {
 	}
 	contents, err := witnessclient.ReadJournal(journalPath(stateDir, id))
 	return contents.Records, err
-}
-
-// refuseUnfinished keeps a new run from starting over an unfinished one.
-func (e *Engine) refuseUnfinished(override string) error {
-	runs, err := Runs(e.StateDir)
-	if err != nil {
-		return err
-	}
-	for _, r := range runs {
-		if r.Damage != "" && r.Run != override {
-			return fmt.Errorf("start run: %s", r.Damage)
-		}
-		if r.Unfinished() && r.Run != override {
-			return &UnfinishedError{Run: r}
-		}
-	}
-	return nil
 }

@@ -244,6 +244,7 @@ func TestScriptFault08MonitoringOnlyPrints(t *testing.T) {
 				"GET /stats": stats(500, append(repeated(90_000/(1+failed%2), "connected"), repeated(failed, "failed")...)...),
 			})
 			e := engineOf(t, r.mesh)
+			anew(t, e)
 			watch := &Watch{Every: 10 * time.Millisecond, For: 50 * time.Millisecond, NeedInARow: 3, Sample: r.sample}
 			result := mustRun(t, e, Request{Recovery: fakeRecovery(Step{
 				ID: "monitor", Effect: ReadOnly, After: true, Timeout: patience, Watch: watch,

@@ -73,7 +73,7 @@ func TestUndoThatDoesNotWork(t *testing.T) {
 		{"hangs", func(ctx context.Context, _ string, _ json.RawMessage) error { <-ctx.Done(); return errBroken }, "it broke"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e.StateDir = t.TempDir()
+			anew(t, e)
 			one, two := &lamp{}, &lamp{}
 			s := two.step("two")
 			s.Undo = tt.undo

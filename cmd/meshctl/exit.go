@@ -97,14 +97,27 @@ func classify(err error) (code int, hints []string) {
 	case errors.As(err, &busy):
 		return exitLocked, []string{"another meshctl is at work on this run"}
 	case errors.As(err, &unfinished):
-		id := unfinished.Run.Run
-		return exitLocked, []string{"go on with it:   meshctl runs resume " + id, "or take it back: meshctl runs abort --undo " + id}
+		return exitLocked, unfinishedHints(unfinished.Run)
 	case errors.As(err, &param), errors.As(err, &noRun), errors.As(err, &finished):
 		return exitUsage, nil
 	case errors.As(err, &damage):
 		return exitInternal, []string{"the journal was damaged after it was written; keep it as evidence and look at " + damage.Path}
 	}
 	return exitInternal, nil
+}
+
+// unfinishedHints says what can be done about a run that is in the way.
+func unfinishedHints(r runbooks.RunSummary) []string {
+	passBy := "or pass by it:   --override " + r.Run + " --reason ..."
+	switch {
+	case r.Damage != "":
+		return []string{"the journal was damaged after it was written; keep it as evidence", "pass by it: --override " + r.Run + " --reason ..."}
+	case r.Elsewhere:
+		return []string{
+			"is it still going on there? " + r.Operator + " on " + r.Host + " knows", "look at it:      meshctl runs show --from witness " + r.Run, passBy,
+		}
+	}
+	return []string{"go on with it:   meshctl runs resume " + r.Run, "or take it back: meshctl runs abort --undo " + r.Run, passBy}
 }
 
 // resultCode is the exit code of a run.
