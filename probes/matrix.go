@@ -2,6 +2,7 @@ package probes
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -14,6 +15,7 @@ import (
 type Matrix struct {
 	TURN
 	Targets []wire.ServerURI // of one server, as Over makes them; Server is not used
+	Servers []netip.AddrPort // the address of each target; missing or not valid = what it resolves to
 }
 
 // Run returns one report for each target, in their order.
@@ -23,7 +25,10 @@ func (m Matrix) Run(ctx context.Context) []Report {
 	for i, target := range m.Targets {
 		asked.Go(func() {
 			p := m.TURN
-			p.Target = target
+			p.Target, p.Server = target, netip.AddrPort{}
+			if i < len(m.Servers) {
+				p.Server = m.Servers[i]
+			}
 			reports[i] = p.Run(ctx)
 		})
 	}

@@ -24,6 +24,11 @@ func (r Report) Problem() (Finding, bool) {
 	return Finding{Verdict: Unknown, Summary: "nothing was found out"}, true
 }
 
+// Unresolved is the report of a target whose address Endpoints did not find.
+func Unresolved(probe string, target wire.ServerURI, started time.Time, err error) Report {
+	return newReport(probe, target, started, []Finding{refusalFinding(err, nil)})
+}
+
 // Fact returns the value of a fact of the finding, "" without it.
 func (f Finding) Fact(name string) string {
 	for _, fact := range f.Facts {

@@ -27,11 +27,14 @@ type Resolver interface {
 // Endpoints finds every address of a STUN or TURN server, in the order in
 // which clients try them. Without a port the SRV records of the host decide
 // (RFC 5928 section 3, RFC 8489 section 8.1), and the default port where there
-// are none. A nil resolver is that of this host. The error is a *Refusal.
+// are none. A nil resolver is that of this host; it has as long to answer as a
+// server has. The error is a *Refusal.
 func Endpoints(ctx context.Context, resolver Resolver, target wire.ServerURI) ([]netip.AddrPort, error) {
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
+	ctx, cancel := QuickSchedule().bounded(ctx, 0)
+	defer cancel()
 	l := lookup{Resolver: resolver, target: target, started: time.Now()}
 	found, err := l.endpoints(ctx)
 	if err == nil && len(found) == 0 {

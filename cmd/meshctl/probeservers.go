@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// located is one server at one address, over the transports at which it has
+// that address.
+type located struct {
+	targets []wire.ServerURI
+	servers []netip.AddrPort
+}
+
+// ask looks a server up and asks it at every address.
+func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) []probes.Report {
+	places, reports := p.locate(ctx, kind, over)
+	found := make([][]probes.Report, len(places))
+	var asked sync.WaitGroup
+	for i, place := range places {
+		asked.Go(func() {
+			if kind == "turn" {
+				found[i] = p.turn(place).Run(ctx)
+				return
+			}
+			found[i] = p.stun(ctx, place)
+		})
+	}
+	asked.Wait()
+	for _, more := range found {
+		reports = append(reports, more...)
+	}
+	return reports
+}
+
+// locate groups the addresses of a server. A transport without an address is a
+// report already.
+func (p *planner) locate(ctx context.Context, kind string, over []wire.ServerURI) (places []*located, lost []probes.Report) {
+	byAddress := map[netip.Addr]*located{}
+	for _, target := range over {
+		started := time.Now()
+		found, err := probes.Endpoints(ctx, nil, target)
+		if err != nil {
+			lost = append(lost, probes.Unresolved(kind, target, started, err))
+			continue
+		}
+		for _, server := range found {
+			place := byAddress[server.Addr()]
+			if place == nil {
+				place = &located{}
+				byAddress[server.Addr()] = place
+				places = append(places, place)
+			}
+			place.targets, place.servers = append(place.targets, target), append(place.servers, server)
+		}
+	}
+	return places, lost
+}
+
+func (p *planner) schedule() probes.Schedule {
+	if p.options.rfc {
+		return probes.StandardSchedule()
+	}
+	return probes.QuickSchedule()
+}
+
+func (p *planner) turn(place *located) probes.Matrix {
+	return probes.Matrix{
+		Targets: place.targets, Servers: place.servers,
+		TURN: probes.TURN{
+			Credentials: p.login, Peer: p.peer, Roots: p.roots, Pace: &p.pace,
+			Count: p.options.count, Rate: p.options.rate, Schedule: p.schedule(),
+		},
+	}
+}
+
+func (p *planner) stun(ctx context.Context, place *located) []probes.Report {
+	reports := make([]probes.Report, len(place.targets))
+	var asked sync.WaitGroup
+	for i, target := range place.targets {
+		asked.Go(func() {
+			reports[i] = probes.STUN{Target: target, Server: place.servers[i], Roots: p.roots, Schedule: p.schedule()}.Run(ctx)
+		})
+	}
+	asked.Wait()
+	return reports
+}
