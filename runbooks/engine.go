@@ -343,6 +343,13 @@ func (r *run) audited() bool {
 	return audit.Delivered == audit.Events
 }
 
+// interrupted leaves a mark; the run can be resumed.
+func (r *run) interrupted(step string) (Result, error) {
+	r.result.Outcome, r.result.FailedStep, r.result.Ended = Interrupted, step, time.Now()
+	_, err := r.journal.AppendNote("interrupted", map[string]string{"step": step})
+	return r.result, err
+}
+
 // stopped ends a run whose step did not get through.
 func (r *run) stopped(ctx context.Context, s Step, err error) (Result, error) {
 	var broken *witnessclient.BrokenError
@@ -351,12 +358,12 @@ func (r *run) stopped(ctx context.Context, s Step, err error) (Result, error) {
 		return r.result, err
 	}
 	if ctx.Err() != nil {
-		r.result.Outcome, r.result.FailedStep = Interrupted, s.ID
-		r.result.Ended = time.Now()
-		_, err := r.journal.AppendNote("interrupted", map[string]string{"step": s.ID})
-		return r.result, err
+		return r.interrupted(s.ID)
 	}
 	r.result.FailedStep, r.result.Reason = s.ID, err.Error()
+	if errors.As(err, new(*doubtError)) {
+		r.result.InDoubt = s.ID
+	}
 	if len(r.result.Changed()) == 0 && !r.resumed && errors.As(err, new(*notAppliedError)) {
 		return r.finish(refused(r.result, r.result.Reason, "nothing was changed; plan again"))
 	}

@@ -17,14 +17,6 @@ type notAppliedError struct{ err error }
 func (e *notAppliedError) Error() string { return e.err.Error() }
 func (e *notAppliedError) Unwrap() error { return e.err }
 
-// doubtError stops a run at a step that must not be applied twice and of
-// which nobody can say whether it was applied.
-type doubtError struct{ step string }
-
-func (e *doubtError) Error() string {
-	return e.step + " was begun, must not be done twice, and is not seen to be done: a human must decide"
-}
-
 var errNotAudited = errors.New("audit is required and the witness did not acknowledge the intent: this step was not begun")
 
 // pollInterval is how often a fact that should change is looked at again.
@@ -47,11 +39,16 @@ func (r *run) step(ctx context.Context, s Step) error {
 	if before.Met {
 		return r.done(s, StepResult{Verdict: probes.Pass, Summary: before.Summary}, started, true)
 	}
+	if s.Effect == Once {
+		switch begun := r.begun(s.ID); {
+		case begun.takenAsDone != "":
+			return r.done(s, StepResult{Verdict: probes.Unknown, Applied: true, Summary: "not seen to be done; " + begun.takenAsDone}, started, false)
+		case begun.inDoubt:
+			return r.failed(s, StepResult{Applied: true}, started, &doubtError{s.ID, begun, before})
+		}
+	}
 	if planned := r.plan.match(s.ID); planned != "" && planned != before.Match {
 		return r.failed(s, StepResult{}, started, &notAppliedError{&targets.ChangedError{Object: s.ID}})
-	}
-	if s.Effect == Once && r.journalled(s.ID, "run_step_intent") {
-		return r.failed(s, StepResult{}, started, &doubtError{s.ID})
 	}
 	if err := r.intend(s, before); err != nil {
 		return err
@@ -70,7 +67,7 @@ func (r *run) observe(ctx context.Context, s Step) (Observation, error) {
 
 // intend makes the intent durable before its effect can exist.
 func (r *run) intend(s Step, before Observation) error {
-	err := r.event(witnessclient.Event{Name: "run_step_intent", Metadata: fields(intentRecord{
+	err := r.event(witnessclient.Event{Name: stepIntent, Metadata: fields(intentRecord{
 		Step: s.ID, Effect: s.Effect, Key: r.key(s), Diff: before.Diff, Match: before.Match, Before: before.Before,
 	})})
 	return err
@@ -221,7 +218,7 @@ func (r *run) proveLate(ctx context.Context) error {
 				r.result.Steps[i].Verdict, r.result.Steps[i].Summary = probes.Pass, o.Summary
 			}
 		}
-		if err := r.event(witnessclient.Event{Name: "run_step_done", Metadata: map[string]any{"step": s.ID, "verdict": "pass", "summary": o.Summary}}); err != nil {
+		if err := r.event(witnessclient.Event{Name: stepDone, Metadata: map[string]any{"step": s.ID, "verdict": "pass", "summary": o.Summary}}); err != nil {
 			return err
 		}
 	}
@@ -230,7 +227,7 @@ func (r *run) proveLate(ctx context.Context) error {
 
 func (r *run) done(s Step, result StepResult, started time.Time, noop bool) error {
 	r.record(s, &result, started)
-	err := r.event(witnessclient.Event{Name: "run_step_done", Metadata: map[string]any{
+	err := r.event(witnessclient.Event{Name: stepDone, Metadata: map[string]any{
 		"step": s.ID, "verdict": string(result.Verdict), "noop": noop, "summary": result.Summary, "took_ms": result.TookMS,
 	}})
 	r.note(s.ID, string(result.Verdict)+": "+result.Summary, 0)
@@ -241,7 +238,7 @@ func (r *run) done(s Step, result StepResult, started time.Time, noop bool) erro
 func (r *run) failed(s Step, result StepResult, started time.Time, cause error) error {
 	result.Verdict, result.Summary = probes.Fail, cause.Error()
 	r.record(s, &result, started)
-	err := r.event(witnessclient.Event{Name: "run_step_failed", Metadata: map[string]any{
+	err := r.event(witnessclient.Event{Name: stepFailed, Metadata: map[string]any{
 		"step": s.ID, "error": cause.Error(), "applied": result.Applied, "took_ms": result.TookMS,
 	}})
 	r.note(s.ID, "failed: "+cause.Error(), 0)

@@ -19,6 +19,7 @@ type lamp struct {
 	applied, undone int
 	keys            []string
 	match           string
+	blinded         error     // what observing gives
 	order           *[]string // of what was applied and undone, by several lamps
 }
 
@@ -34,6 +35,9 @@ func (l *lamp) observe(ctx context.Context) (Observation, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.blinded != nil {
+		return Observation{}, l.blinded
+	}
 	return Observation{
 		Met: l.on, Summary: fmt.Sprintf("on: %v", l.on), Diff: "- off\n+ on", Match: l.match, Before: json.RawMessage(`{"was":"off"}`),
 	}, nil

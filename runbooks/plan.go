@@ -26,7 +26,9 @@ type StepPlan struct {
 	Summary  string `json:"summary,omitempty"`
 	Diff     string `json:"diff,omitempty"`
 	Undoable bool   `json:"undoable"`
-	Match    string `json:"match,omitempty"`
+	// NothingToUndo says why nothing would be left to undo.
+	NothingToUndo string `json:"nothing_to_undo,omitempty"`
+	Match         string `json:"match,omitempty"`
 }
 
 // Changes tells whether the plan would change anything.
@@ -68,7 +70,7 @@ func MakePlan(ctx context.Context, rec *Recovery) (Plan, error) {
 
 // planStep observes a changing step; a check of changes has nothing to show yet.
 func planStep(ctx context.Context, s Step) (StepPlan, error) {
-	planned := StepPlan{ID: s.ID, Title: s.Title, Effect: s.Effect, Undoable: s.Undo != nil}
+	planned := StepPlan{ID: s.ID, Title: s.Title, Effect: s.Effect, Undoable: s.Undo != nil, NothingToUndo: s.NothingToUndo}
 	if s.Effect == ReadOnly {
 		return planned, nil
 	}

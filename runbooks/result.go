@@ -52,6 +52,7 @@ type Result struct {
 	Steps      []StepResult `json:"steps"`
 	FailedStep string       `json:"failed_step,omitempty"`
 	Reason     string       `json:"reason,omitempty"`
+	InDoubt    string       `json:"in_doubt,omitempty"` // the step of which a human must say whether it was done
 	Hint       string       `json:"hint,omitempty"`
 	Undo       []StepResult `json:"undo,omitempty"`
 	Started    time.Time    `json:"started"`
@@ -66,7 +67,7 @@ type Result struct {
 func (r Result) Changed() []string {
 	undone := map[string]bool{}
 	for _, s := range r.Undo {
-		undone[s.ID] = s.Verdict == probes.Pass
+		undone[s.ID] = s.Verdict == probes.Pass || s.Verdict == probes.Skip
 	}
 	var ids []string
 	for _, s := range r.Steps {

@@ -3,8 +3,6 @@ package runbooks
 import (
 	"context"
 	"fmt"
-
-	"github.com/infrafabric/meshctl/probes"
 )
 
 // FinishedError says that a run cannot be resumed or aborted any more.
@@ -38,13 +36,10 @@ func (e *Engine) Abort(ctx context.Context, id string, undo bool) (Result, error
 	}
 	defer release()
 	if undo {
+		r.result.Steps = r.standing("applied by this run")
 		return r.undoAll(ctx)
 	}
-	for _, s := range r.rec.Steps {
-		if _, applied := r.intents()[s.ID]; applied {
-			r.result.Steps = append(r.result.Steps, StepResult{ID: s.ID, Title: s.Title, Verdict: probes.Unknown, Applied: true, Summary: "left as it is"})
-		}
-	}
+	r.result.Steps = r.standing("left as it is")
 	r.result.Outcome = Aborted
 	return r.finish(r.result)
 }

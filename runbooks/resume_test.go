@@ -124,46 +124,6 @@ func TestResumeAppliesUnderTheSameKey(t *testing.T) {
 	}
 }
 
-// A step that must not be done twice is done twice by nobody.
-func TestOnceInDoubt(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name   string
-		effect bool
-		want   Outcome
-	}{
-		{"its effect is not seen", false, Failed},
-		{"its effect is seen", true, Done},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			e, _ := witnessMesh(t, lab.Options{})
-			one := &lamp{}
-			applied := 0
-			s := one.step("one")
-			s.Effect = Once
-			s.Apply = func(context.Context, string, Observation) error {
-				applied++
-				one.mu.Lock()
-				defer one.mu.Unlock()
-				one.on = tt.effect
-				return errBroken
-			}
-			rec := fakeRecovery(s)
-			e.knows(rec)
-			result := interruptIn(t, e, rec, "one")
-			expect(t, result, Interrupted)
-			resumed := mustResume(t, e, result.Run)
-			expect(t, resumed, tt.want)
-			if applied != 1 {
-				t.Errorf("applied %d times", applied)
-			}
-			if tt.want == Failed && !strings.Contains(resumed.Reason, "must not be done twice") {
-				t.Errorf("reason %q", resumed.Reason)
-			}
-		})
-	}
-}
-
 // A resumed run that finds a target changed has failed: what it did before the
 // interrupt stands, so it is never "nothing was changed".
 func TestResumeFindsTargetChanged(t *testing.T) {

@@ -45,8 +45,13 @@ type Step struct {
 	Apply func(ctx context.Context, key string, o Observation) error
 	// Watch, instead of Observe, verifies over a window.
 	Watch *Watch
-	// Undo is nil when the change cannot be undone; the plan says so.
+	// Undo is nil when the change cannot be undone; the plan says so. Before it
+	// is called, Observe must find the step as the run left it (Met), or cannot
+	// tell; a target that is neither so nor as before is left alone.
 	Undo func(ctx context.Context, key string, before json.RawMessage) error
+	// NothingToUndo says, instead of Undo, why nothing of this step stands once
+	// the others are undone: its effect is over.
+	NothingToUndo string
 	// After marks a check of stability: the mesh counts as recovered before it.
 	After bool
 }
@@ -80,6 +85,8 @@ func checkSteps(steps []Step) error {
 			return fmt.Errorf("build runbook: step %s: needs either observe or watch", s.ID)
 		case (s.Effect == ReadOnly) != (s.Apply == nil):
 			return fmt.Errorf("build runbook: step %s: apply does not fit effect %q", s.ID, s.Effect)
+		case s.NothingToUndo != "" && s.Undo != nil:
+			return fmt.Errorf("build runbook: step %s: has an undo and says that there is nothing to undo", s.ID)
 		}
 		seen[s.ID] = true
 	}

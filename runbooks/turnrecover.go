@@ -140,6 +140,7 @@ func (t *turnRecover) steps() []Step {
 		{
 			ID: "reconnect-turn-peers", Title: "reconnect peers that still use the failed server", Effect: Idempotent, Timeout: deadline,
 			Observe: t.observeReconnect, Apply: t.applyReconnect,
+			NothingToUndo: "links that have reconnected stay connected as they are",
 		},
 		{
 			ID: "verify-use", Title: "prove that nobody is on the failed server", Effect: ReadOnly, Timeout: deadline,

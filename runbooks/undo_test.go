@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,5 +146,94 @@ func TestUndoAfterResume(t *testing.T) {
 	expect(t, result, Undone)
 	if one.lit() || stuck.lit() {
 		t.Errorf("undone, and yet one is on: %v, stuck: %v", one.lit(), stuck.lit())
+	}
+}
+
+// An undo leaves alone what somebody else has changed since, does nothing
+// where all is as before already, and is not blind.
+func TestUndoIsGuarded(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	for _, tt := range []struct {
+		name    string
+		since   func(l *lamp)
+		want    Outcome
+		undone  int
+		summary string
+	}{
+		{"as the run left it", func(*lamp) {}, Undone, 1, "as before"},
+		{"as before already", func(l *lamp) { l.on = false }, Undone, 0, "as before"},
+		{"changed by somebody else", func(l *lamp) { l.on, l.match = false, "green" }, Failed, 0, "too late to undo one"},
+		{"cannot be read", func(l *lamp) { l.blinded = errBroken }, Failed, 0, "what is there now cannot be read: it broke"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			anew(t, e)
+			one := &lamp{match: "off"}
+			rec := fakeRecovery(one.step("one"), readOnly("check", Observation{}, nil))
+			e.knows(rec)
+			expect(t, mustRun(t, e, Request{Recovery: rec}), Failed)
+			tt.since(one)
+			aborted, err := e.Abort(t.Context(), rec.Run, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, aborted, tt.want)
+			if one.undone != tt.undone || !strings.Contains(aborted.Undo[0].Summary, tt.summary) {
+				t.Errorf("undone %d times, %+v", one.undone, aborted.Undo)
+			}
+			if remains := aborted.Changed(); (len(remains) == 1) != (tt.want == Failed) {
+				t.Errorf("remains %v", remains)
+			}
+		})
+	}
+}
+
+// A step whose effect is over leaves nothing to undo, and is no reason for
+// "changes stand".
+func TestNothingToUndo(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	one, knock := &lamp{}, (&lamp{}).step("knock")
+	knock.Undo, knock.NothingToUndo = nil, "the sound is gone"
+	result := mustRun(t, e, Request{Recovery: fakeRecovery(one.step("one"), knock, readOnly("check", Observation{}, nil)), UndoOnFailure: true})
+	expect(t, result, Undone)
+	if u := result.Undo[0]; u.ID != "knock" || u.Verdict != probes.Skip || u.Summary != "nothing to undo: the sound is gone" || len(result.Changed()) != 0 {
+		t.Errorf("undo %+v, changed %v", result.Undo, result.Changed())
+	}
+	knock.Undo = one.undo
+	if _, err := e.Run(t.Context(), Request{Recovery: fakeRecovery(knock)}); err == nil {
+		t.Error("an undo and nothing to undo were accepted")
+	}
+}
+
+// ^C during an undo lets the running one end; the rest can be undone later.
+func TestInterruptDuringUndo(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	one, two := &lamp{}, &lamp{}
+	ctx, interrupt := context.WithCancel(t.Context())
+	s := two.step("two")
+	s.Undo = func(ctx context.Context, key string, before json.RawMessage) error {
+		interrupt()
+		return errors.Join(ctx.Err(), two.undo(ctx, key, before))
+	}
+	rec := fakeRecovery(one.step("one"), s, readOnly("check", Observation{}, nil))
+	e.knows(rec)
+	expect(t, mustRun(t, e, Request{Recovery: rec}), Failed)
+	stopped, err := e.Abort(ctx, rec.Run, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, stopped, Interrupted)
+	if two.undone != 1 || one.undone != 0 || !slices.Equal(stopped.Changed(), []string{"one"}) {
+		t.Errorf("undone %d and %d times, changed %v", two.undone, one.undone, stopped.Changed())
+	}
+	aborted, err := e.Abort(t.Context(), rec.Run, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, aborted, Undone)
+	if two.undone != 1 || one.undone != 1 {
+		t.Errorf("undone %d and %d times", two.undone, one.undone)
 	}
 }

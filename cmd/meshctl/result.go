@@ -131,8 +131,12 @@ func (p *page) resultEnd(r runbooks.Result) {
 	}
 	switch r.Outcome {
 	case runbooks.Failed, runbooks.Interrupted:
-		if r.Run != "" {
+		if r.InDoubt != "" {
+			p.line("decide:    meshctl runs resume %s --assume %s=done|not-done --reason ...", r.Run, r.InDoubt)
+		} else if r.Run != "" {
 			p.line("go on:     meshctl runs resume %s", r.Run)
+		}
+		if r.Run != "" {
 			p.line("take back: meshctl runs abort --undo %s", r.Run)
 		}
 	case runbooks.Done, runbooks.Undetermined:
@@ -154,6 +158,8 @@ func (p *page) plan(plan runbooks.Plan) {
 		switch {
 		case s.Met:
 			state = " (already so)"
+		case s.NothingToUndo != "":
+			state = " (nothing to undo: " + s.NothingToUndo + ")"
 		case s.Effect != runbooks.ReadOnly && !s.Undoable:
 			state = " (cannot be undone)"
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,19 +104,50 @@ func (p *page) records(records []shownRecord) {
 
 func newRunsResumeCmd(a *app) *cobra.Command {
 	var undo bool
+	var assume, reason string
 	cmd := &cobra.Command{
 		Use: "resume RUN", Short: "Go on with an unfinished run", Args: exactArgs(1, "a run id"),
 		Long: `resume looks at every step again and applies only what is not there yet, under
-the same key as before. Preconditions belonged to the plan and are not asked again.`,
+the same key as before. Preconditions belonged to the plan and are not asked again.
+
+A step that must not be done twice, was begun, and is not seen to be done stops
+the run. Look whether it was done, and say so: --assume STEP=done or
+--assume STEP=not-done. That is recorded; a step taken as done without being
+seen stays unknown (exit 4).`,
 		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			step, done, err := assumption(assume, reason)
+			if err != nil {
+				return err
+			}
 			return a.endRun(cmd.Context(), func(ctx context.Context, e *runbooks.Engine) (runbooks.Result, error) {
+				if step != "" {
+					if err := e.Decide(args[0], step, done, reason); err != nil {
+						return runbooks.Result{}, err
+					}
+				}
 				return e.Resume(ctx, args[0], undo)
 			})
 		},
 	}
+	cmd.Flags().StringVar(&assume, "assume", "", "whether a step in doubt was done, `STEP=done|not-done`; needs --reason")
+	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the audit log")
 	cmd.Flags().BoolVar(&undo, "undo-on-failure", false, "undo all changes when a step fails")
 	return cmd
+}
+
+// assumption reads STEP=done or STEP=not-done; "" is none.
+func assumption(text, reason string) (step string, done bool, err error) {
+	step, state, _ := strings.Cut(text, "=")
+	switch {
+	case text == "":
+		return "", false, nil
+	case step == "" || (state != "done" && state != "not-done"):
+		return "", false, usageError("--assume %s: not STEP=done or STEP=not-done", text)
+	case reason == "":
+		return "", false, usageError("--assume needs a --reason")
+	}
+	return step, state == "done", nil
 }
 
 func newRunsAbortCmd(a *app) *cobra.Command {
