@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -215,8 +216,15 @@ func isAllocate(m *stun.Message) bool { return m.Type.Method == stun.MethodAlloc
 
 func isSigned(m *stun.Message) bool { return m.Contains(stun.AttrMessageIntegrity) }
 
-// coturn starts Debian's turnserver on loopback and waits until it answers.
+// coturn starts Debian's turnserver on loopback, over UDP only, and waits until
+// it answers.
 func coturn(t testing.TB, flags ...string) wire.ServerURI {
+	t.Helper()
+	return startedCoturn(t, probes.UDP, append([]string{"--no-cli", "--no-tcp", "--no-tls", "--no-dtls"}, flags...))
+}
+
+// startedCoturn waits until the server answers over the given transport.
+func startedCoturn(t testing.TB, over probes.Transport, flags []string) wire.ServerURI {
 	t.Helper()
 	binary, err := exec.LookPath("turnserver")
 	if err != nil {
@@ -226,7 +234,7 @@ func coturn(t testing.TB, flags ...string) wire.ServerURI {
 		t.Skip("coturn is not installed")
 	}
 	for range 3 { // another process can take the free port first
-		if target, ok := startCoturn(t, binary, flags); ok {
+		if target, ok := startCoturn(t, binary, over, flags); ok {
 			return target
 		}
 	}
@@ -234,12 +242,14 @@ func coturn(t testing.TB, flags ...string) wire.ServerURI {
 	return wire.ServerURI{}
 }
 
-func startCoturn(t testing.TB, binary string, flags []string) (wire.ServerURI, bool) {
+func startCoturn(t testing.TB, binary string, over probes.Transport, flags []string) (wire.ServerURI, bool) {
 	dir := t.TempDir()
 	target := uri(closedPort(t))
+	if i := slices.Index(flags, "-p"); i >= 0 {
+		target.Port, _ = strconv.Atoi(flags[i+1])
+	}
 	args := append([]string{
-		"-n", "--no-cli", "--no-rfc5780", "--no-tcp", "--no-tls", "--no-dtls",
-		"-L", "127.0.0.1", "-p", strconv.Itoa(target.Port), "-r", realm,
+		"-n", "--no-rfc5780", "-L", "127.0.0.1", "-p", strconv.Itoa(target.Port), "-r", realm,
 		"--userdb", filepath.Join(dir, "db"), "--pidfile", filepath.Join(dir, "pid"),
 		"--log-file", filepath.Join(dir, "log"), "--simple-log", "--no-stdout-log",
 	}, flags...)
@@ -255,7 +265,8 @@ func startCoturn(t testing.TB, binary string, flags []string) (wire.ServerURI, b
 		case <-exited:
 			return true
 		default:
-			return probes.STUN{Target: target, Timeout: time.Second}.Run(t.Context()).Verdict == probes.Pass
+			asked := probes.Over(wire.ServerURI{Scheme: "stun", Host: target.Host, Port: target.Port}, over)[0]
+			return probes.STUN{Target: asked, Timeout: time.Second}.Run(t.Context()).Verdict == probes.Pass
 		}
 	})
 	select {
