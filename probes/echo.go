@@ -146,12 +146,14 @@ func (p *passage) pass(ctx context.Context, near, far end, retry time.Duration) 
 func (p *passage) follow(ctx context.Context, f *flight, bound <-chan error, sent <-chan func(), retry time.Duration) {
 	resend := time.NewTimer(retry)
 	defer resend.Stop()
-	var settled <-chan time.Time
+	var settled *patience
 	for !p.done(f.far) && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-settled:
-			return
+		case <-settled.fired():
+			if settled.over() {
+				return
+			}
 		case send := <-sent:
 			send()
 		case p.err = <-bound:
@@ -169,7 +171,8 @@ func (p *passage) follow(ctx context.Context, f *flight, bound <-chan error, sen
 		}
 		p.note()
 		if settled == nil && (p.out || p.back || p.inbound) {
-			settled = time.After(settling)
+			settled = startPatience(settling)
+			defer settled.Stop()
 		}
 	}
 }

@@ -76,12 +76,12 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 	q.beside()
 	resend := time.NewTimer(retry)
 	defer resend.Stop()
-	var settled <-chan time.Time
+	var settled *patience
 	for over := false; !over && ctx.Err() == nil && q.err == nil && !(q.proven() && q.inbound); {
 		select {
 		case <-ctx.Done():
-		case <-settled:
-			over = true
+		case <-settled.fired():
+			over = settled.over()
 		case <-sent:
 			q.throughRelay()
 		case q.err = <-bound:
@@ -98,7 +98,8 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 		}
 		q.note()
 		if settled == nil && (q.reached || q.out) {
-			settled = time.After(settling)
+			settled = startPatience(settling)
+			defer settled.Stop()
 		}
 	}
 	if q.ended.IsZero() {

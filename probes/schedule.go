@@ -73,3 +73,37 @@ func lingering(ctx context.Context, grace time.Duration) (context.Context, conte
 		cancel(context.Canceled)
 	}
 }
+
+// patience is a timer that does not count the time in which this process was
+// not running: what came meanwhile has yet to be read.
+type patience struct {
+	*time.Timer
+	wait time.Duration
+	due  time.Time
+}
+
+const starved = 100 * time.Millisecond // later than this a timer fires only on a busy machine
+
+func startPatience(wait time.Duration) *patience {
+	return &patience{time.NewTimer(wait), wait, time.Now().Add(wait)}
+}
+
+// over is asked when the timer has fired. It starts the timer again when that
+// was late.
+func (p *patience) over() bool {
+	if time.Since(p.due) < starved {
+		return true
+	}
+	again := min(p.wait, settling)
+	p.due = time.Now().Add(again)
+	p.Reset(again)
+	return false
+}
+
+// fired is the timer's channel; that of nil never fires.
+func (p *patience) fired() <-chan time.Time {
+	if p == nil {
+		return nil
+	}
+	return p.C
+}

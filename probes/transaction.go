@@ -37,7 +37,7 @@ func (t *transaction) run(ctx context.Context) (exchange, error) {
 	inbox := t.socket.register(t.request.TransactionID)
 	defer t.socket.forget(t.request.TransactionID)
 	t.started = time.Now()
-	giveUp := time.NewTimer(t.socket.schedule.GiveUp)
+	giveUp := startPatience(t.socket.schedule.GiveUp)
 	defer giveUp.Stop()
 	resend := time.NewTimer(0)
 	defer resend.Stop()
@@ -46,7 +46,9 @@ func (t *transaction) run(ctx context.Context) (exchange, error) {
 		case <-ctx.Done():
 			return exchange{}, t.ended(ctx)
 		case <-giveUp.C:
-			return exchange{}, t.silent()
+			if giveUp.over() {
+				return exchange{}, t.silent()
+			}
 		case <-resend.C:
 			if err := t.send(); err != nil {
 				return exchange{}, t.unreachable(err)
