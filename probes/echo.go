@@ -13,6 +13,7 @@ import (
 const ( // channel numbers, RFC 8656 section 12
 	reflexiveChannel = 0x4000
 	hairpinChannel   = 0x4001
+	givenChannel     = 0x4002
 )
 
 // settling is how long the rest of what was sent may follow its first part.
@@ -56,9 +57,11 @@ func (p *passage) denied() bool { return refusalCode(p.err) == CodePeerDenied }
 // mismatched tells that the data came from another address than the announced
 // one, where nothing can be sent to. Where a channel hides the source it cannot
 // be told.
-func (p *passage) mismatched() bool {
-	return p.seen.IsValid() && p.seen != p.relayed && !p.back
-}
+func (p *passage) mismatched() bool { return p.displaced() && !p.back }
+
+// displaced tells that the data came from another address than the announced
+// one, whether that works as well or not.
+func (p *passage) displaced() bool { return p.seen.IsValid() && p.seen != p.relayed }
 
 // done tells that nothing more is awaited.
 func (p *passage) done(far end) bool {

@@ -23,7 +23,7 @@ func (r *relayRun) given(ctx context.Context) passage {
 		return p
 	}
 	defer direct.close()
-	q := inquiry{passage: &p, near: r.client.end(reflexiveChannel, r.Peer), direct: direct, session: session()}
+	q := inquiry{passage: &p, near: r.client.end(givenChannel, r.Peer), direct: direct, session: session()}
 	q.run(ctx, r.client.socket.schedule.First)
 	if p.proven() && r.Count > 0 {
 		r.measure(q.near, end{})

@@ -81,14 +81,22 @@ func (r *relayRun) prove(ctx context.Context) Finding {
 		given = &p
 	}
 	f := r.proveHere(ctx)
-	if given == nil || f.Verdict == Fail || interrupted(ctx) {
+	if given == nil {
 		return f
 	}
-	// What the fallbacks show is not what was asked for.
-	if given.denied() {
-		return refusalFinding(given.err, append(f.Facts, r.passageFacts(given)...))
+	facts := append(f.Facts, r.passageFacts(given)...)
+	f.Facts = facts
+	switch { // what the fallbacks show is not what was asked for
+	case f.Verdict == Fail, interrupted(ctx):
+		return f
+	case given.displaced() && f.Verdict == Pass: // the announced address works as well
+		return f
+	case given.displaced():
+		return newFinding(CodeAddressMismatch, given.mismatch(), facts...)
+	case given.denied():
+		return refusalFinding(given.err, facts)
 	}
-	return newFinding(CodePeerUnreachable, r.Peer.String(), append(f.Facts, r.passageFacts(given)...)...)
+	return newFinding(CodePeerUnreachable, r.Peer.String(), facts...)
 }
 
 func (r *relayRun) proveHere(ctx context.Context) Finding {
@@ -178,6 +186,8 @@ func (r *relayRun) hairpin(ctx context.Context) passage {
 func (r *relayRun) decideGiven(ctx context.Context, p passage) (Finding, bool) {
 	facts := r.facts(&p)
 	switch {
+	case p.displaced():
+		return Finding{}, false // its answers go to the source that it sees, and say nothing of the announced address
 	case p.proven() && p.inbound:
 		return newFinding(CodeTURNOK, "", facts...), true
 	case interrupted(ctx):
@@ -192,8 +202,6 @@ func (r *relayRun) decideGiven(ctx context.Context, p passage) (Finding, bool) {
 		return Finding{}, false
 	case !p.out:
 		return newFinding(CodeEgressBlocked, fmt.Sprintf("the peer %s answers this host, and has nothing from the relay", p.peer), facts...), true
-	case p.mismatched():
-		return newFinding(CodeAddressMismatch, p.mismatch(), facts...), true
 	}
 	return newFinding(CodeReturnBlocked, "", facts...), true
 }

@@ -52,7 +52,7 @@ func frame(head []byte) (size, keep int, err error) {
 	length := int(binary.BigEndian.Uint16(head[2:4]))
 	channel := binary.BigEndian.Uint16(head)
 	switch {
-	case channel == reflexiveChannel || channel == hairpinChannel:
+	case channel >= reflexiveChannel && channel <= givenChannel:
 		keep = 4 + length
 		size = (keep + 3) &^ 3
 	case head[0]>>6 == 0 && length%4 == 0:
