@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "waitfor": cmdWaitfor, "interrupt": cmdInterrupt, "lab": cmdLab, "alone": cmdAlone,
-			"json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
+			"coturn": cmdCoturn, "formats": cmdFormats, "json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
 		},
 	})
 }
@@ -73,6 +73,7 @@ func testEnv(dir string) map[string]string {
 	return map[string]string{
 		"HOME": dir, "XDG_CONFIG_HOME": filepath.Join(dir, "xdg-config"), "XDG_STATE_HOME": filepath.Join(dir, "xdg-state"),
 		"NO_COLOR": "1", "TERM": "xterm", "MESHCTL_OPERATOR": "tester@test", "MESHCTL_CONFIG": "",
+		"MESHCTL_TURN_USERNAME": "", "MESHCTL_TURN_PASSWORD": "",
 		"GORACE": "atexit_sleep_ms=10", // else every command of a -race build ends a second later
 	}
 }

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
+	"github.com/infrafabric/meshctl/probes"
+)
+
+// coturn NAME FLAGS... runs Debian's turnserver until the script ends and sets
+// NAME to its HOST:PORT.
+func cmdCoturn(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) > 0 && !neg, "coturn NAME FLAGS...")
+	if _, err := exec.LookPath("turnserver"); err != nil {
+		if os.Getenv("CI") != "" {
+			ts.Fatalf("coturn is not installed: %v", err)
+		}
+		of(ts).t.Skip("coturn is not installed")
+	}
+	for range 3 { // another process can take the free port first
+		if address, ok := startCoturn(ts, args[0], args[1:]); ok {
+			ts.Setenv(args[0], address)
+			return
+		}
+	}
+	ts.Fatalf("coturn does not start")
+}
+
+func startCoturn(ts *testscript.TestScript, name string, flags []string) (address string, ok bool) {
+	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	ts.Check(err)
+	address = free.LocalAddr().String()
+	ts.Check(free.Close())
+	target, err := wire.ParseServerURI("turn:" + address)
+	ts.Check(err)
+	file := func(suffix string) string { return filepath.Join(ts.MkAbs("."), name+"."+suffix) }
+	args := append([]string{
+		"turnserver", "-n", "--no-cli", "--no-rfc5780", "--no-tls", "--no-dtls", "-L", "127.0.0.1", "-E", "127.0.0.1",
+		"-p", strconv.Itoa(target.Port), "-r", "mesh.test", "--userdb", file("db"), "--pidfile", file("pid"),
+		"--log-file", file("log"), "--simple-log", "--no-stdout-log", "--allow-loopback-peers",
+	}, flags...)
+	p, err := startProcess(os.Environ(), ts.MkAbs("."), args...)
+	ts.Check(err)
+	ts.Defer(func() { _ = p.cmd.Process.Kill(); <-p.done })
+	up := poll(func() bool {
+		return p.exited() || probes.STUN{Target: target, Timeout: time.Second}.Run(of(ts).t.Context()).Verdict == probes.Pass
+	})
+	return address, up && !p.exited()
+}
+
+// formats CODE COMMAND... runs a command in every output format. Each must
+// end with the code and be well-formed.
+func cmdFormats(ts *testscript.TestScript, neg bool, args []string) {
+	want := wantedCode(ts, args)
+	usage(ts, !neg, "formats without !")
+	readers := map[string]func(string) error{
+		"text": func(text string) error { return nonEmpty(text) }, "json": readLines, "jsonl": readLines, "junit": readXML, "prom": readProm,
+	}
+	for _, format := range outputs {
+		if got := of(ts).run(ts, append(args[1:len(args):len(args)], "--output", format)); got != want {
+			ts.Fatalf("--output %s: exit code %d, want %d", format, got, want)
+		}
+		if err := readers[format](ts.ReadFile("stdout")); err != nil {
+			ts.Fatalf("--output %s: %v", format, err)
+		}
+	}
+}
+
+func nonEmpty(text string) error {
+	if text == "" {
+		return errors.New("nothing")
+	}
+	return nil
+}
+
+func readLines(text string) error {
+	for line := range strings.Lines(text) {
+		if !json.Valid([]byte(line)) {
+			return errors.New("not JSON: " + line)
+		}
+	}
+	return nonEmpty(text)
+}
+
+func readXML(text string) error {
+	decoder := xml.NewDecoder(strings.NewReader(text))
+	for {
+		if _, err := decoder.Token(); err != nil {
+			if err == io.EOF {
+				return nonEmpty(text)
+			}
+			return err
+		}
+	}
+}
+
+func readProm(text string) error {
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err == nil && families["meshctl_exit_code"] == nil {
+		err = errors.New("no meshctl_exit_code")
+	}
+	return err
+}
