@@ -39,6 +39,10 @@ func (s Service) ask(ctx context.Context, call func() (*httpapi.Reply, error)) (
 	return reply, facts, nil
 }
 
+// Problem names why a call of the service had no usable reply, for callers that
+// make calls of their own.
+func (s Service) Problem(ctx context.Context, err error) Finding { return s.problem(ctx, err) }
+
 // problem names why a call had no usable reply.
 func (s Service) problem(ctx context.Context, err error) Finding {
 	var (

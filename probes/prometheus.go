@@ -3,6 +3,7 @@ package probes
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func (p Prometheus) Run(ctx context.Context) Report {
 
 func (p Prometheus) findings(ctx context.Context) []Finding {
 	reply, facts, problem := p.ask(ctx, func() (*httpapi.Reply, error) {
-		return p.API.Get(ctx, "query metrics", "/api/v1/query?query=up")
+		return p.API.GetQuery(ctx, "query metrics", "/api/v1/query", url.Values{"query": {"up"}})
 	})
 	if problem != nil {
 		return []Finding{*problem}

@@ -108,7 +108,14 @@ func (p Signaling) join(ctx context.Context, server, id string) (*member, error)
 		_ = conn.CloseNow()
 		return nil, err
 	}
-	m.facts = append(m.facts, Fact{"registered_ms", millis(time.Since(step.started))}, Fact{"agents", strconv.Itoa(len(m.present))})
+	own := 0
+	for _, id := range m.present {
+		if wire.OwnAgent(id) {
+			own++
+		}
+	}
+	m.facts = append(m.facts, Fact{"registered_ms", millis(time.Since(step.started))},
+		Fact{"agents", strconv.Itoa(len(m.present) - own)}, Fact{"own_agents", strconv.Itoa(own)})
 	return m, nil
 }
 

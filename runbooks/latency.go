@@ -69,20 +69,34 @@ func latencyVerdict(p95, warn, fail float64) probes.Verdict {
 
 // linkLatency judges fresh values of all connected links, or answers unknown.
 func (m *Mesh) linkLatency(people population) answer {
-	var direct, relay []float64
-	without := 0
+	r := roundTrips{maxAge: millis(m.Timings.StatsMaxAge)}
 	for _, l := range people.links {
-		switch {
-		case l.State != wire.StateConnected:
-		case l.RTTMillis == nil || l.RTTAgeMillis == nil || l.Path == "" || *l.RTTAgeMillis > millis(m.Timings.StatsMaxAge):
-			without++
-		case l.Path == "relay":
-			relay = append(relay, *l.RTTMillis)
-		default:
-			direct = append(direct, *l.RTTMillis)
-		}
+		r.add(l)
 	}
-	return judgeLatency(direct, relay, without, m.Thresholds)
+	return r.judge(m.Thresholds)
+}
+
+// roundTrips are those of connected links, apart by path.
+type roundTrips struct {
+	maxAge        float64 // milliseconds
+	direct, relay []float64
+	without       int // links that report no fresh one
+}
+
+func (r *roundTrips) add(l wire.Link) {
+	switch {
+	case l.State != wire.StateConnected:
+	case l.RTTMillis == nil || l.RTTAgeMillis == nil || l.Path == "" || *l.RTTAgeMillis > r.maxAge:
+		r.without++
+	case l.Path == wire.PathRelay:
+		r.relay = append(r.relay, *l.RTTMillis)
+	default:
+		r.direct = append(r.direct, *l.RTTMillis)
+	}
+}
+
+func (r *roundTrips) judge(limits Thresholds) answer {
+	return judgeLatency(r.direct, r.relay, r.without, limits)
 }
 
 func judgeLatency(direct, relay []float64, without int, limits Thresholds) answer {

@@ -1,11 +1,13 @@
 package runbooks
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/control"
 	"github.com/infrafabric/meshctl/mesh/metrics"
+	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
@@ -18,6 +20,7 @@ type Mesh struct {
 	// SignalingStats counts registered agents; nil asks the controller.
 	SignalingStats *control.Client
 	SignalingURLs  []string
+	Sites          Sites
 	Witness        *witnessclient.Client
 	Metrics        *metrics.Client // Prometheus; nil = none
 	EnvFile        string
@@ -29,6 +32,24 @@ type Mesh struct {
 	Thresholds     Thresholds
 	Timings        Timings
 }
+
+// Sites are the parts of the mesh by their own addresses, for those who ask
+// each of them.
+type Sites struct {
+	Signaling                       []SignalingSite
+	Balancer                        string // URL in front of the signaling servers; "" = none
+	Controller, Witness, Prometheus probes.Service
+	Upstream                        Upstream
+	TLS                             []wire.ServerURI // everything that serves a certificate
+	Roots                           *x509.CertPool   // nil = the system's
+}
+
+// SignalingSite is one signaling server.
+type SignalingSite struct{ Name, URL string }
+
+// Upstream is where nginx has the list of signaling servers. Without a file
+// there is none.
+type Upstream struct{ File, Name, Host string }
 
 // Thresholds are the limits that turn numbers into verdicts. Rates are
 // percentages, latencies milliseconds.

@@ -47,6 +47,7 @@ func (s *session) close() {
 	s.mesh.Controller.Close()
 	s.mesh.SignalingStats.Close()
 	s.mesh.Witness.Close()
+	closeSites(s.mesh.Sites)
 	if s.mesh.Metrics != nil {
 		s.mesh.Metrics.Close()
 	}
@@ -66,6 +67,10 @@ func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
 		m.SignalingURLs = append(m.SignalingURLs, s.URL)
 	}
 	if err := a.addClients(c, m); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.Sites, err = a.sites(c); err != nil {
 		return nil, err
 	}
 	return m, a.addTURN(c, m)
