@@ -2,8 +2,10 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -96,10 +98,11 @@ func (p *prometheus) up(ctx context.Context) error {
 	return nil
 }
 
+// ready wants every target scraped once: before, a query has no answer.
 func (p *prometheus) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/-/ready", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/api/v1/query?query=up", nil)
 	if err != nil {
 		return err
 	}
@@ -108,9 +111,15 @@ func (p *prometheus) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_ = reply.Body.Close()
-	if reply.StatusCode != http.StatusOK {
-		return fmt.Errorf("prometheus: HTTP %s", reply.Status)
+	defer func() { _ = reply.Body.Close() }()
+	var read struct {
+		Data struct{ Result []any }
+	}
+	if err := json.NewDecoder(io.LimitReader(reply.Body, maxBody)).Decode(&read); err != nil {
+		return fmt.Errorf("prometheus: HTTP %s: %w", reply.Status, err)
+	}
+	if n := len(read.Data.Result); n < 1+signalingServers {
+		return fmt.Errorf("prometheus: %d of %d targets scraped", n, 1+signalingServers)
 	}
 	return nil
 }
