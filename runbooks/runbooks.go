@@ -25,6 +25,8 @@ type Runbook struct {
 func All() []Runbook {
 	return []Runbook{
 		{Name: TurnRecoverName, Scenario: "A", Summary: "replace a failed TURN server", Build: buildTurnRecover},
+		{Name: TurnDrainName, Summary: "move users off a TURN server", Build: buildTurnMove(NewTurnDrain)},
+		{Name: TurnRestoreName, Summary: "return a TURN server to use", Build: buildTurnMove(NewTurnRestore)},
 	}
 }
 

@@ -39,6 +39,31 @@ func replaceServer(list, failed string, replacement wire.ServerURI) string {
 	return strings.Join(kept, ",")
 }
 
+// removeServer drops every entry on the server; all other bytes stay.
+func removeServer(list, server string) string {
+	var kept []string
+	for _, entry := range strings.Split(list, ",") {
+		if uri, err := wire.ParseServerURI(strings.TrimSpace(entry)); err == nil && uri.Matches(server) {
+			continue
+		}
+		kept = append(kept, entry)
+	}
+	return strings.Join(kept, ",")
+}
+
+// prependServer puts a server at the head, where agents prefer it. Entries for
+// the same service are dropped.
+func prependServer(list string, server wire.ServerURI) string {
+	kept := []string{server.String()}
+	for _, entry := range strings.Split(list, ",") {
+		uri, err := wire.ParseServerURI(strings.TrimSpace(entry))
+		if strings.TrimSpace(entry) != "" && (err != nil || serverKey(uri) != serverKey(server)) {
+			kept = append(kept, entry)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
 // serverKey is equal for two URIs that name the same service.
 func serverKey(uri wire.ServerURI) string {
 	return uri.Scheme + " " + uri.Address() + " " + uri.EffectiveTransport()

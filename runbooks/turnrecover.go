@@ -48,6 +48,7 @@ type turnRecover struct {
 	mesh        *Mesh
 	params      TurnRecoverParams
 	replacement wire.ServerURI
+	edit        func(key, list string) string // of the env file
 	rec         *Recovery
 	facts       turnFacts
 	reconnected bool
@@ -75,6 +76,7 @@ func NewTurnRecover(m *Mesh, p TurnRecoverParams) (*Recovery, error) {
 		return nil, err
 	}
 	t := &turnRecover{mesh: m, params: p, replacement: replacement}
+	t.edit = func(_, list string) string { return replaceServer(list, t.params.Failed, t.replacement) }
 	t.rec = &Recovery{
 		Run: NewRunID(), Runbook: TurnRecoverName, Scenario: "A", Params: params, Objective: ManualObjectiveA,
 		Survey: t.survey, Restore: t.restore, Steps: t.steps(), Completed: t.completed,

@@ -30,7 +30,7 @@ type envBefore struct {
 	HashAfter  string                 `json:"hash_after"`
 }
 
-// editEnv replaces the failed server in both lists of a file.
+// editEnv makes the change in both lists of a file.
 func (t *turnRecover) editEnv(f targets.EnvFile) (targets.EnvFile, error) {
 	edited, _, err := t.editWithRecord(f)
 	return edited, err
@@ -41,7 +41,7 @@ func (t *turnRecover) editWithRecord(f targets.EnvFile) (targets.EnvFile, envBef
 	for _, key := range []string{keyTURN, keySTUN} {
 		var err error
 		f, err = f.With(key, func(value string) string {
-			edited := replaceServer(value, t.params.Failed, t.replacement)
+			edited := t.edit(key, value)
 			record.Values[key] = append(record.Values[key], [2]string{value, edited})
 			return edited
 		})

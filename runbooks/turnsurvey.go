@@ -93,7 +93,7 @@ func (t *turnRecover) readLists(s *turnSurvey) error {
 	if s.before, err = wire.ParseServerList(value); err != nil {
 		return fmt.Errorf("read env file %s: %s: %w", s.env.Path, keyTURN, err)
 	}
-	if s.after, err = wire.ParseServerList(replaceServer(value, t.params.Failed, t.replacement)); err != nil {
+	if s.after, err = wire.ParseServerList(t.edit(keyTURN, value)); err != nil {
 		return fmt.Errorf("read env file %s: %s: %w", s.env.Path, keyTURN, err)
 	}
 	all, err := listedServers(s.env)

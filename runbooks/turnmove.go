@@ -1,0 +1,310 @@
+package runbooks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/infrafabric/meshctl/mesh/control"
+	"github.com/infrafabric/meshctl/mesh/wire"
+	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks/targets"
+)
+
+// The runbooks that move users while servers are well.
+const (
+	TurnDrainName   = "turn drain"
+	TurnRestoreName = "turn restore"
+)
+
+// TurnMoveParams name the server: HOST or HOST:PORT to drain, a TURN URI to
+// restore. Monitor is how long connections are watched afterwards.
+type TurnMoveParams struct {
+	Server  string        `json:"server"`
+	Monitor time.Duration `json:"monitor"`
+}
+
+// turnMove takes a TURN server out of the lists or puts it back at their head,
+// and has agents move. It is a recovery with another edit: Failed is what
+// nobody shall use, replacement where users go.
+type turnMove struct {
+	*turnRecover
+	back bool // restore
+}
+
+// NewTurnDrain moves everybody off a server that works.
+func NewTurnDrain(m *Mesh, p TurnMoveParams) (*Recovery, error) {
+	server, err := parseServer(p.Server)
+	if err != nil {
+		return nil, &ParamError{"server", fmt.Sprintf("%q is not HOST or HOST:PORT", p.Server)}
+	}
+	p.Server = server
+	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Failed: server, Monitor: p.Monitor}}}
+	d.edit = func(key, list string) string {
+		if key != keyTURN {
+			return list
+		}
+		return removeServer(list, server)
+	}
+	return d.recovery(TurnDrainName, p)
+}
+
+// NewTurnRestore returns a server to use, as the one that agents prefer.
+func NewTurnRestore(m *Mesh, p TurnMoveParams) (*Recovery, error) {
+	uri, err := wire.ParseServerURI(p.Server)
+	if err != nil || !uri.IsTURN() {
+		return nil, &ParamError{"server", fmt.Sprintf("%q is not a turn: or turns: URI", p.Server)}
+	}
+	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Monitor: p.Monitor}, replacement: uri}, back: true}
+	d.edit = func(key, list string) string {
+		if key != keyTURN {
+			return list
+		}
+		return prependServer(list, uri)
+	}
+	return d.recovery(TurnRestoreName, p)
+}
+
+func buildTurnMove(build func(*Mesh, TurnMoveParams) (*Recovery, error)) func(*Mesh, json.RawMessage) (*Recovery, error) {
+	return func(m *Mesh, params json.RawMessage) (*Recovery, error) {
+		var p TurnMoveParams
+		if err := json.Unmarshal(params, &p); err != nil {
+			return nil, fmt.Errorf("read parameters: %w", err)
+		}
+		return build(m, p)
+	}
+}
+
+func (d *turnMove) recovery(name string, p TurnMoveParams) (*Recovery, error) {
+	params, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	d.rec = &Recovery{
+		Run: NewRunID(), Runbook: name, Params: params, Survey: d.survey, Restore: d.restore, Steps: d.steps(),
+	}
+	return d.rec, nil
+}
+
+// restore also remembers where users go.
+func (d *turnMove) restore(facts json.RawMessage) error {
+	if err := d.turnRecover.restore(facts); err != nil {
+		return err
+	}
+	var err error
+	d.replacement, err = wire.ParseServerURI(d.facts.Replacement)
+	return err
+}
+
+func (d *turnMove) steps() []Step {
+	steps := d.turnRecover.steps()
+	for i := range steps {
+		switch s := &steps[i]; s.ID {
+		case "edit-env":
+			s.Title = "change " + keyTURN + " in " + d.mesh.EnvFile
+		case "reconnect-turn-peers":
+			s.Title, s.Observe = "have agents move, new path first", d.observeMove
+		case "verify-use":
+			s.Title, s.Observe = "prove that everybody has moved and nobody was cut off", d.observeMoved
+		case "relay-message":
+			s.Title = "send our own message through the server that users have now"
+		case "monitor":
+			s.Watch.Sample = d.sample
+		}
+	}
+	return steps
+}
+
+// survey asks file, controller, links and every server that is to be used.
+func (d *turnMove) survey(ctx context.Context) (Situation, error) {
+	s := &turnSurvey{}
+	s.env, s.envErr = targets.ReadEnvFile(d.mesh.EnvFile)
+	if s.envErr == nil {
+		s.envErr = d.readLists(s)
+		s.mentioned = !sameServers(s.before, s.after) // there is something to edit
+	}
+	wanted := s.after
+	if d.back {
+		wanted = []wire.ServerURI{d.replacement}
+	}
+	s.target = make([]probes.Report, len(wanted))
+	var g errgroup.Group
+	g.Go(func() error { s.config, s.configErr = d.mesh.Controller.Config(ctx); return nil })
+	g.Go(func() error { s.people, s.peopleErr = readPopulation(ctx, d.mesh.Controller); return nil })
+	for i, uri := range wanted {
+		g.Go(func() error { s.target[i] = d.probe(ctx, uri); return nil })
+	}
+	_ = g.Wait() // every question keeps its own error
+	if err := ctx.Err(); err != nil {
+		return Situation{}, err
+	}
+	problems := d.problems(s, wanted)
+	d.facts = d.gather(s)
+	d.facts.Replacement = d.replacement.String()
+	facts, err := json.Marshal(d.facts)
+	if err != nil {
+		return Situation{}, err
+	}
+	situation := Situation{Facts: facts, Blast: d.blast(s), Problems: problems}
+	situation.GoalMet = len(problems) == 0 && d.holds(s)
+	if s.configErr != nil || !s.config.Offered {
+		situation.Notes = append(situation.Notes, "the controller does not show its turn_servers: that agents got the new list can only be proved by what they do")
+	}
+	return situation, nil
+}
+
+// problems refuse a move that would leave users without a server. Where they
+// go is the first of the wanted servers that is proved to relay.
+func (d *turnMove) problems(s *turnSurvey, wanted []wire.ServerURI) []Problem {
+	if s.envErr != nil {
+		return []Problem{{Summary: s.envErr.Error(), Hint: "name the env file in the configuration (turn.env_file)"}}
+	}
+	if len(wanted) == 0 {
+		return []Problem{{
+			Summary: d.params.Failed + " is the only TURN server of " + d.mesh.EnvFile,
+			Hint:    "`meshctl turn restore` another one first",
+		}}
+	}
+	problems := d.envProblems(s)
+	if first := slices.IndexFunc(s.target, probes.Report.Healthy); first >= 0 {
+		d.replacement = wanted[first]
+	} else {
+		for _, r := range s.target {
+			worst, _ := r.Problem()
+			problems = append(problems, Problem{
+				Summary: fmt.Sprintf("%s is not proved to relay: %s (%s)", r.Target, worst.Summary, worst.Code), Hint: worst.Hint,
+			})
+		}
+	}
+	if s.configErr != nil && !errors.As(s.configErr, new(*control.NotOfferedError)) {
+		problems = append(problems, Problem{Summary: s.configErr.Error(), Hint: "the new list could not be loaded; repair the controller first"})
+	}
+	if s.peopleErr != nil {
+		problems = append(problems, Problem{Summary: s.peopleErr.Error(), Hint: "without /stats nobody could tell whether users have moved"})
+	}
+	return problems
+}
+
+// holds: file and controller have the new list, and links are where they shall be.
+func (d *turnMove) holds(s *turnSurvey) bool {
+	if s.configErr != nil || !s.config.Offered || !sameServers(s.before, s.after) {
+		return false
+	}
+	configured, err := wireServers(s.config.TURNServers)
+	if err != nil || !sameServers(configured, s.after) {
+		return false
+	}
+	return d.judge(s.people).Met
+}
+
+func (d *turnMove) blast(s *turnSurvey) string {
+	if !d.back {
+		return d.turnRecover.blast(s)
+	}
+	relayed := 0
+	for _, l := range s.people.links {
+		if l.Path == wire.PathRelay {
+			relayed++
+		}
+	}
+	return fmt.Sprintf("%d of %d links are relayed; these move to %s, the new path before the old one is left", relayed, len(s.people.links), d.serverName())
+}
+
+// serverName is the server that users go to.
+func (d *turnMove) serverName() string {
+	if d.replacement.Port == 0 {
+		return d.replacement.Host
+	}
+	return net.JoinHostPort(d.replacement.Host, strconv.Itoa(d.replacement.Port))
+}
+
+func (d *turnMove) observeMove(ctx context.Context) (Observation, error) {
+	o, err := d.observeMoved(ctx)
+	if !o.Met {
+		o.Diff = "! relayed links move to the first server of the list, " + d.serverName()
+	}
+	if o.Blind != "" && d.reconnected { // whether it worked is for the next step
+		return Observation{Met: true, Summary: "agents were told"}, nil
+	}
+	return o, err
+}
+
+func (d *turnMove) observeMoved(ctx context.Context) (Observation, error) {
+	people, err := readPopulation(ctx, d.mesh.Controller)
+	if err != nil {
+		return Observation{}, err
+	}
+	return d.judge(people), nil
+}
+
+// judge looks where the links are: nobody on a drained server, relayed ones on
+// a restored server, and every link of the baseline connected.
+func (d *turnMove) judge(people population) Observation {
+	byName, named := people.names()
+	for _, name := range d.facts.Baseline {
+		if l, there := byName[name]; named && (!there || l.State != wire.StateConnected) {
+			return Observation{Summary: "the link " + name + " is not connected"}
+		}
+	}
+	if d.back {
+		return d.judgeBack(people)
+	}
+	users, known := people.users(d.params.Failed)
+	switch {
+	case len(users) > 0:
+		return Observation{Summary: fmt.Sprintf("%d links are still on %s", len(users), d.params.Failed)}
+	case !known:
+		return Observation{Blind: "the controller does not say through which server links go"}
+	}
+	return Observation{Met: true, Summary: fmt.Sprintf("nobody is on %s, %d of %d links are connected",
+		d.params.Failed, people.count(wire.StateConnected), len(people.links))}
+}
+
+func (d *turnMove) judgeBack(people population) Observation {
+	on, relayed := 0, 0
+	for _, l := range people.links {
+		relay, known := l.Relay()
+		if !known {
+			return Observation{Blind: "the controller does not say through which server links go"}
+		}
+		if relay == "" {
+			continue
+		}
+		relayed++
+		if onServer(relay, d.serverName()) {
+			on++
+		}
+	}
+	return Observation{Met: on == relayed, Summary: fmt.Sprintf("%d of %d relayed links are on %s", on, relayed, d.serverName())}
+}
+
+// sample is one look while the connections are monitored.
+func (d *turnMove) sample(ctx context.Context) Sample {
+	people, err := readPopulation(ctx, d.mesh.Controller)
+	if err != nil {
+		return Sample{probes.Unknown, err.Error()}
+	}
+	failed := people.count(wire.StateFailed)
+	summary := fmt.Sprintf("%d of %d links connected, %d failed", people.count(wire.StateConnected), len(people.links), failed)
+	if len(people.links) == 0 && people.agents < 2 && len(d.facts.Baseline) == 0 {
+		return Sample{probes.Unknown, fmt.Sprintf("no links to watch, with %d agents", people.agents)}
+	}
+	if users, _ := people.users(d.params.Failed); len(users) > 0 && !d.back {
+		return Sample{probes.Fail, fmt.Sprintf("%d links are on %s again", len(users), d.params.Failed)}
+	}
+	verdict := d.mesh.Thresholds.successRate(people.successRate())
+	switch {
+	case failed > d.mesh.Thresholds.FailedConnections:
+		verdict = probes.Fail
+	case failed > 0:
+		verdict = verdict.Worse(probes.Warn)
+	}
+	return Sample{verdict, summary}
+}
