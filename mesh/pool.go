@@ -37,6 +37,7 @@ type pool struct {
 	emit      emitter
 	recovered func() // called when a server answers again
 	renewed   func() // called when there are other credentials
+	checked   func() // called after each round
 	again     chan struct{}
 	spareSTUN []wire.ServerURI
 
@@ -214,6 +215,9 @@ func (p *pool) run(ctx context.Context) {
 		}
 		_ = p.refresh(ctx) // the old ones serve as long as they live
 		p.checkAll(ctx)
+		if p.checked != nil && ctx.Err() == nil {
+			p.checked()
+		}
 		timer.Reset(p.pause())
 	}
 }

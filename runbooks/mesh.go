@@ -25,6 +25,7 @@ type Mesh struct {
 	Metrics        *metrics.Client // Prometheus; nil = none
 	EnvFile        string
 	TURN           probes.Credentials
+	MintTURN       mesh.CredentialSource // makes TURN's successors; nil: they do not expire
 	RelayOnly      bool
 	Loopback       bool
 	CAFile         string

@@ -2,6 +2,7 @@ package runbooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -174,5 +175,34 @@ func (m *Mesh) deliver(ctx context.Context, servers []wire.ServerURI, o mesh.Del
 
 // checkTURN is how our own agents check a TURN server: by an allocation.
 func (m *Mesh) checkTURN(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
-	return probes.TURN{Target: server, Credentials: m.TURN}.Check(ctx)
+	credentials := m.TURN
+	if m.MintTURN != nil {
+		username, password, _, err := m.MintTURN(ctx)
+		if err != nil {
+			return 0, err
+		}
+		credentials.Username, credentials.Password = username, password
+	}
+	return probes.TURN{Target: server, Credentials: credentials}.Check(ctx)
+}
+
+// checkSTUN is how our own agents check a STUN server.
+func checkSTUN(ctx context.Context, server wire.ServerURI) error {
+	report := probes.STUN{Target: server}.Run(ctx)
+	if worst, bad := report.Problem(); bad && report.Verdict == probes.Fail {
+		return errors.New(worst.Summary)
+	}
+	return ctx.Err()
+}
+
+// TURNPool is the pool of TURN servers as agents of this mesh have it.
+func (m *Mesh) TURNPool(ctx context.Context) (mesh.AgentOptions, error) {
+	servers, err := m.turnServers(ctx)
+	if err != nil {
+		return mesh.AgentOptions{}, err
+	}
+	return mesh.AgentOptions{
+		TURNServers: servers, Username: m.TURN.Username, Password: m.TURN.Password, Credentials: m.MintTURN,
+		Check: m.checkTURN, STUNCheck: checkSTUN, Timing: mesh.DefaultTiming(),
+	}, nil
 }

@@ -111,6 +111,9 @@ func (p *page) result(r runbooks.Result) {
 		p.line("%s %s", p.dim("hint:"), r.Hint)
 	}
 	text := outcomeText[r.Outcome]
+	if r.Outcome == runbooks.Done && r.Plan.Scenario == "" {
+		text = "done"
+	}
 	if takenBack(r) {
 		text = "taken back: all changes of the run were undone"
 	}
@@ -123,7 +126,7 @@ func (p *page) resultEnd(r runbooks.Result) {
 	if changed := r.Changed(); len(changed) > 0 && r.Outcome != runbooks.Done {
 		p.line("changed: %s", strings.Join(changed, ", "))
 	}
-	if doc := newResultDoc(r, 0); doc.RecoveredMS != nil {
+	if doc := newResultDoc(r, 0); doc.RecoveredMS != nil && r.Objective > 0 {
 		p.line("recovered in %s (objective %s)", time.Duration(*doc.RecoveredMS)*time.Millisecond, r.Objective)
 	}
 	if r.Run != "" {
@@ -140,6 +143,9 @@ func (p *page) resultEnd(r runbooks.Result) {
 			p.line("take back: meshctl runs abort --undo %s", r.Run)
 		}
 	case runbooks.Done, runbooks.Undetermined:
+		if r.Plan.Scenario == "" {
+			break
+		}
 		p.line("next:      meshctl validate --scenario %s --failover-id %s", r.Plan.Scenario, r.FailoverID)
 	}
 	if r.Run != "" && r.Outcome != runbooks.Interrupted {
@@ -148,7 +154,11 @@ func (p *page) resultEnd(r runbooks.Result) {
 }
 
 func (p *page) plan(plan runbooks.Plan) {
-	p.line("Plan: %s (scenario %s)", plan.Runbook, plan.Scenario)
+	title := plan.Runbook
+	if plan.Scenario != "" {
+		title += " (scenario " + plan.Scenario + ")"
+	}
+	p.line("Plan: %s", title)
 	p.line("Blast radius: %s", plan.Blast)
 	for _, note := range plan.Notes {
 		p.line("%s %s", p.warn("note:"), note)

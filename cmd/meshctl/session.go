@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/user"
 	"strings"
@@ -152,9 +153,13 @@ func (a *app) mintTURN(c config, m *runbooks.Mesh) error {
 	if err != nil {
 		return err
 	}
-	expires := time.Now().Add(time.Duration(c.TURN.REST.TTL))
-	m.TURN.Username, m.TURN.Password = secret.MintREST(keys[0].key, c.TURN.REST.User, expires)
-	return nil
+	m.MintTURN = func(context.Context) (string, secret.Secret, time.Time, error) {
+		expires := time.Now().Add(time.Duration(c.TURN.REST.TTL))
+		username, password := secret.MintREST(keys[0].key, c.TURN.REST.User, expires)
+		return username, password, expires, nil
+	}
+	m.TURN.Username, m.TURN.Password, _, err = m.MintTURN(context.Background())
+	return err
 }
 
 // stamp says who acts, and how that is known.

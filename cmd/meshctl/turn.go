@@ -12,7 +12,8 @@ import (
 )
 
 func newTurnCmd(a *app) *cobra.Command {
-	return group("turn", "TURN servers: list, recover, credential", newTurnListCmd(a), newTurnRecoverCmd(a), newTurnCredentialCmd(a))
+	return group("turn", "TURN servers: list, watch, recover, drain, restore, credential",
+		newTurnListCmd(a), newTurnWatchCmd(a), newTurnRecoverCmd(a), newTurnDrainCmd(a), newTurnRestoreCmd(a), newTurnCredentialCmd(a))
 }
 
 func newTurnListCmd(a *app) *cobra.Command {

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/infrafabric/meshctl/runbooks"
+)
+
+type turnMoveOptions struct {
+	changeOptions
+	params runbooks.TurnMoveParams
+}
+
+func newTurnDrainCmd(a *app) *cobra.Command {
+	var o turnMoveOptions
+	cmd := &cobra.Command{
+		Use:   "drain --server HOST[:PORT]",
+		Short: "Move users off a TURN server that works, for its maintenance",
+		Long: `drain takes a TURN server out of the env file's TURN_SERVERS and out of the list
+that the controller gives to agents, has the agents move, and proves that nobody
+uses it any more and that nobody was cut off. Agents of meshctl's kind make the
+new path before they leave the old one.
+
+It refuses while none of the other servers is proved to relay. ` + "`meshctl turn restore`" + `
+is the way back.
+
+Exit status: 0 moved or nothing to do, 4 done but not proved, 5 refused and
+nothing changed, 6 failed and undone, 7 failed and NOT undone, 8 locked, 9 done
+but the audit events are not delivered yet, 130 interrupted and resumable.`,
+		Example: `  meshctl turn drain --server turn1.example.com --reason "kernel update"`,
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runTurnMove(cmd, o, runbooks.NewTurnDrain)
+		},
+	}
+	cmd.Flags().StringVar(&o.params.Server, "server", "", "the server, `HOST[:PORT]`")
+	a.registerTurnMove(cmd, &o)
+	_ = cmd.RegisterFlagCompletionFunc("server", a.completeServers)
+	return cmd
+}
+
+func newTurnRestoreCmd(a *app) *cobra.Command {
+	var o turnMoveOptions
+	cmd := &cobra.Command{
+		Use:   "restore --server URI",
+		Short: "Return a repaired TURN server to use",
+		Long: `restore proves that a TURN server relays, puts it at the head of the env file's
+TURN_SERVERS and of the list that the controller gives to agents, has the agents
+move to it, and proves that they are there. It undoes ` + "`meshctl turn drain`" + ` and is the
+last step of a recovery.
+
+Exit status: as of ` + "`meshctl turn drain`" + `.`,
+		Example: `  meshctl turn restore --server turn:turn1.example.com:3478?transport=udp`,
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runTurnMove(cmd, o, runbooks.NewTurnRestore)
+		},
+	}
+	cmd.Flags().StringVar(&o.params.Server, "server", "", "the TURN `URI` as it stood in the list")
+	a.registerTurnMove(cmd, &o)
+	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
+	return cmd
+}
+
+func (a *app) registerTurnMove(cmd *cobra.Command, o *turnMoveOptions) {
+	cmd.Flags().DurationVar(&o.params.Monitor, "monitor", 0, "watch the connections this `LONG` afterwards (default 5m, or timings.monitor)")
+	o.register(cmd, a)
+}
+
+func (a *app) runTurnMove(cmd *cobra.Command, o turnMoveOptions, build func(*runbooks.Mesh, runbooks.TurnMoveParams) (*runbooks.Recovery, error)) error {
+	if o.params.Server == "" {
+		return usageError("turn %s: --server is required", cmd.Name())
+	}
+	if o.params.Monitor < 0 {
+		return usageError("--monitor %s: less than nothing", o.params.Monitor)
+	}
+	if err := o.check(a); err != nil {
+		return err
+	}
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if !cmd.Flags().Changed("monitor") {
+		o.params.Monitor = s.mesh.Timings.Scaled(s.mesh.Timings.Monitor)
+	}
+	rec, err := build(s.mesh, o.params)
+	if err != nil {
+		return err
+	}
+	return a.recover(cmd.Context(), s, rec, o.changeOptions)
+}
