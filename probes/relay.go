@@ -14,7 +14,8 @@ type relayRun struct {
 	client  *client
 	peer    *peer
 	parent  context.Context // of the whole run; the time of a probe's parts is shorter
-	started time.Time
+	begun   time.Time       // of the whole probe
+	started time.Time       // of the first Allocate
 
 	quality    *Quality
 	unreleased []error // of allocations whose release was not confirmed
@@ -270,7 +271,7 @@ func (r *relayRun) passageFacts(passages ...*passage) []Fact {
 			facts = append(facts, Fact{"relay_source", p.seen.String()})
 		}
 		if p.proven() {
-			facts = append(facts, Fact{"echo_ms", millis(p.ended.Sub(p.started))})
+			facts = append(facts, Fact{"echo_ms", millis(p.ended.Sub(p.started))}, Fact{"proven_ms", millis(p.ended.Sub(r.begun))})
 			if rtt := r.client.rtt; rtt > 0 {
 				trips := float64(p.ended.Sub(r.started)) / float64(rtt)
 				facts = append(facts, Fact{"round_trips", strconv.FormatFloat(trips, 'f', 2, 64)})

@@ -170,6 +170,49 @@ func (c *delayed) ReadFrom(b []byte) (int, net.Addr, error) {
 	return copy(b, h.b), h.from, h.err
 }
 
+// delayingProxy passes datagrams both ways, each later by oneWay, in order.
+func delayingProxy(t testing.TB, target wire.ServerURI, oneWay time.Duration) wire.ServerURI {
+	t.Helper()
+	front := &delayed{PacketConn: listen(t), delay: oneWay}
+	server := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(target.Address()))
+	go func() {
+		upstreams := map[string]*delayed{}
+		defer func() {
+			for _, up := range upstreams {
+				_ = up.Close()
+			}
+		}()
+		b := make([]byte, 4096)
+		for {
+			n, from, err := front.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			up := upstreams[from.String()]
+			if up == nil {
+				conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: loopback})
+				if err != nil {
+					return
+				}
+				up = &delayed{PacketConn: conn, delay: oneWay}
+				upstreams[from.String()] = up
+				go func() {
+					b := make([]byte, 4096)
+					for {
+						n, _, err := up.ReadFrom(b)
+						if err != nil {
+							return
+						}
+						_, _ = front.WriteTo(b[:n], from)
+					}
+				}()
+			}
+			_, _ = up.WriteTo(b[:n], server)
+		}
+	}()
+	return uri(addrPort(front.LocalAddr()))
+}
+
 // scripted starts a server that answers each STUN request with what answer
 // returns.
 func scripted(t testing.TB, answer func(request *stun.Message, from netip.AddrPort) [][]byte) wire.ServerURI {

@@ -162,6 +162,7 @@ func (p TURN) whole(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
+	begun := time.Now()
 	bounded, cancel := p.whole(ctx)
 	defer cancel()
 	c, err := p.connect(bounded)
@@ -178,7 +179,7 @@ func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
 	started := time.Now()
 	c, err = p.allocate(bounded, c)
 	defer func() { c.socket.close() }()
-	run := relayRun{TURN: p, client: c, peer: far, parent: ctx, started: started}
+	run := relayRun{TURN: p, client: c, peer: far, parent: ctx, begun: begun, started: started}
 	if err != nil {
 		all = run.unallocated(ctx, err)
 	} else {
