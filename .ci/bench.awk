@@ -5,8 +5,22 @@ function unit(key,  parts) { split(key, parts, "[ /]"); return parts[2] }
 BEGIN {
   bar["BenchmarkFailoverOutage ms/outage"] = 1500
   what["BenchmarkFailoverOutage ms/outage"] = "automatic failover, relay only, TURN killed: median outage"
-  bar["BenchmarkRelayEcho ms/echo"] = 50
-  what["BenchmarkRelayEcho ms/echo"] = "one verified relay echo: median"
+  bar["BenchmarkRelayEcho ms/echo"] = 20
+  what["BenchmarkRelayEcho ms/echo"] = "one verified relay echo, release included, pion: median"
+  bar["BenchmarkRelayEchoCoturn ms/echo"] = 20
+  what["BenchmarkRelayEchoCoturn ms/echo"] = "one verified relay echo, release included, coturn: median"
+  bar["BenchmarkRoundTrips rtt/echo"] = 3.2
+  what["BenchmarkRoundTrips rtt/echo"] = "verified relay echo over UDP, coturn behind a fixed delay: round trips"
+  bar["BenchmarkHundredEchoes ms/100-echoes"] = 500
+  what["BenchmarkHundredEchoes ms/100-echoes"] = "100 verified allocations with echo on one coturn"
+  bar["BenchmarkManyServers ms/200-servers"] = 600
+  what["BenchmarkManyServers ms/200-servers"] = "200 servers behind 100 ms: time to the last echo"
+  bar["BenchmarkManyServers MB/200-servers"] = 60
+  what["BenchmarkManyServers MB/200-servers"] = "200 servers behind 100 ms: peak memory of the prober"
+  bar["BenchmarkSilentServer ms/verdict"] = 3000
+  what["BenchmarkSilentServer ms/verdict"] = "silent server named"
+  peer["BenchmarkUclientEcho ms/uclient-echo"] = "for comparison: one echo by turnutils_uclient"
+  peer["BenchmarkUclientHundred ms/uclient-100"] = "for comparison: 100 clients of turnutils_uclient"
   bar["BenchmarkStartVersion ms/start"] = 25
   what["BenchmarkStartVersion ms/start"] = "meshctl version: median wall time"
   bar["BenchmarkStartComplete ms/start"] = 25
@@ -23,6 +37,10 @@ BEGIN {
   sub(/-[0-9]+$/, "", name)
   for (i = 3; i < NF; i += 2) {
     key = name " " $(i + 1)
+    if (key in peer) {
+      printf "{\"what\":\"%s\",\"unit\":\"%s\",\"bar\":null,\"actual\":%s,\"ok\":true}\n", peer[key], unit(key), $i
+      fflush()
+    }
     if (key in bar) {
       seen[key] = 1
       ok = ($i + 0 <= bar[key])
