@@ -7,11 +7,15 @@ import (
 )
 
 // linkable keeps agents of meshctl and those of the mesh apart: a test in
-// production touches nothing but itself.
+// production touches nothing but itself. Only sentinels link to everybody.
 func linkable(self, peer string) bool {
 	switch {
 	case self == peer:
 		return false
+	case wire.Sentinel(self):
+		return wire.Sentinel(peer) || !wire.OwnAgent(peer)
+	case wire.Sentinel(peer):
+		return !wire.OwnAgent(self)
 	case wire.OwnAgent(self) && wire.OwnAgent(peer):
 		return runOf(self) == runOf(peer)
 	}

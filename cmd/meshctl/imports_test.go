@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"witnessclient":    {"mesh/secret", "mesh/wire", "mesh/httpapi"},
 	"probes":           {"mesh/secret", "mesh/wire", "mesh/httpapi"},
 	"mesh":             {"mesh/secret", "mesh/wire", "mesh/httpapi", "witnessclient"},
+	"mesh/sentinel":    {"mesh", "mesh/wire", "witnessclient"},
 	"mesh/lab/network": {},
 	"mesh/lab":         {"mesh/lab/network", "mesh", "mesh/secret", "mesh/wire", "mesh/httpapi", "mesh/control", "witnessclient"},
 	"runbooks/targets": {},

@@ -40,6 +40,13 @@ const OwnPrefix = "meshctl-"
 // OwnAgent tells whether the id is of an agent of meshctl.
 func OwnAgent(id string) bool { return strings.HasPrefix(id, OwnPrefix) }
 
+// SentinelPrefix starts the ids of long-lived agents of meshctl, which link to
+// the mesh's own agents. They are not counted either.
+const SentinelPrefix = OwnPrefix + "sentinel-"
+
+// Sentinel tells whether the id is of a long-lived agent of meshctl.
+func Sentinel(id string) bool { return strings.HasPrefix(id, SentinelPrefix) }
+
 // Signal is one frame between an agent and a signaling server. Which fields
 // are set depends on Type.
 type Signal struct {
