@@ -168,7 +168,7 @@ const deliverySetup = 10 * time.Second
 // TestDelivery sends messages between throw-away agents of ours, over the TURN
 // servers that agents of this mesh get.
 func (m *Mesh) TestDelivery(ctx context.Context, run string, agents int, d time.Duration) (mesh.DeliveryResult, error) {
-	servers, err := m.turnServers(ctx)
+	servers, err := m.TURNServers(ctx)
 	if err != nil {
 		return mesh.DeliveryResult{}, err
 	}

@@ -22,9 +22,9 @@ func (m *Mesh) agentStats() *control.Client {
 	return m.Controller
 }
 
-// turnServers is the list that agents of this mesh get: the controller's, else
+// TURNServers is the list that agents of this mesh get: the controller's, else
 // the env file's.
-func (m *Mesh) turnServers(ctx context.Context) ([]wire.ServerURI, error) {
+func (m *Mesh) TURNServers(ctx context.Context) ([]wire.ServerURI, error) {
 	config, err := m.Controller.Config(ctx)
 	if err == nil && config.Offered {
 		return wireServers(config.TURNServers)

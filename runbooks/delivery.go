@@ -83,7 +83,7 @@ func (m *Mesh) deliveryPlans(ctx context.Context, spec DeliverySpec) ([][]wire.S
 	if spec.Path == DirectPath {
 		return [][]wire.ServerURI{nil}, nil
 	}
-	servers, err := m.turnServers(ctx)
+	servers, err := m.TURNServers(ctx)
 	if err != nil {
 		return nil, err
 	}

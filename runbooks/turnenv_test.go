@@ -134,7 +134,7 @@ func TestServersOfTestAgents(t *testing.T) {
 			r, _ := scripted(t, l, map[string]string{"GET /config": tt.config})
 			r.mesh.EnvFile = t.TempDir() + "/mesh.env"
 			writeFile(t, r.mesh.EnvFile, tt.file+"\n")
-			got, err := r.mesh.turnServers(t.Context())
+			got, err := r.mesh.TURNServers(t.Context())
 			if (err == nil) != (tt.want != "") || strings.Join(serverTexts(got), ",") != tt.want {
 				t.Errorf("got %v, %v", got, err)
 			}
@@ -142,7 +142,7 @@ func TestServersOfTestAgents(t *testing.T) {
 	}
 	r, _ := scripted(t, l, map[string]string{})
 	r.mesh.EnvFile += ".gone"
-	if got, err := r.mesh.turnServers(t.Context()); err == nil {
+	if got, err := r.mesh.TURNServers(t.Context()); err == nil {
 		t.Errorf("got %v from nothing", got)
 	}
 }

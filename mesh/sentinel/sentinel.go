@@ -27,7 +27,7 @@ import (
 
 const (
 	defaultRefresh = time.Minute
-	startRetry     = 5 * time.Second // between two attempts to join the mesh
+	startRetries   = 5 // backoffs of the agent between two attempts to join
 	pageTimeout    = 30 * time.Second
 	pageTries      = 5
 	shutdownTime   = 5 * time.Second
@@ -176,7 +176,7 @@ func (s *Sentinel) join(ctx context.Context) (*mesh.Agent, error) {
 			return nil, err
 		}
 		s.o.Log.Warn("cannot join the mesh", "error", err)
-		timer := time.NewTimer(startRetry)
+		timer := time.NewTimer(startRetries * max(o.Timing.Backoff, mesh.LabTiming().Backoff))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
