@@ -197,7 +197,7 @@ func checkSTUN(ctx context.Context, server wire.ServerURI) error {
 
 // TURNPool is the pool of TURN servers as agents of this mesh have it.
 func (m *Mesh) TURNPool(ctx context.Context) (mesh.AgentOptions, error) {
-	servers, err := m.turnServers(ctx)
+	servers, err := m.TURNServers(ctx)
 	if err != nil {
 		return mesh.AgentOptions{}, err
 	}
