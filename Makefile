@@ -45,6 +45,7 @@ gen:
 	$(GO) run ./cmd/meshctl completion zsh > completions/_meshctl
 	$(GO) run ./cmd/meshctl completion fish > completions/meshctl.fish
 	$(GO) run ./cmd/meshctl completion powershell > completions/meshctl.ps1
+	$(GO) run ./cmd/meshctl explain --markdown > docs/codes.md
 
 # bench prints one JSON line per figure: what, bar, actual, ok.
 bench:
