@@ -60,8 +60,9 @@ func (e *Engine) flushOne(ctx context.Context, run string) (witnessclient.Delive
 	return d, errors.Join(err, d.LastError)
 }
 
-// LogEvent journals one event by itself and hands it to the witness.
-func (e *Engine) LogEvent(ctx context.Context, event witnessclient.Event) (run string, audit Audit, err error) {
+// LogEvent journals one event by itself, as a run of the command that it is
+// of, and hands it to the witness.
+func (e *Engine) LogEvent(ctx context.Context, command string, event witnessclient.Event) (run string, audit Audit, err error) {
 	stamp := e.Stamp
 	stamp.Run = NewRunID()
 	journal, err := e.createJournal(stamp)
@@ -71,7 +72,7 @@ func (e *Engine) LogEvent(ctx context.Context, event witnessclient.Event) (run s
 	r := e.newRun(nil, journal)
 	defer r.close()
 	for _, ev := range []witnessclient.Event{
-		{Name: witnessclient.RunStarted, Metadata: fields(startRecord{Runbook: "witness log", Mesh: e.Mesh.Name, PID: os.Getpid()})},
+		{Name: witnessclient.RunStarted, Metadata: fields(startRecord{Runbook: command, Mesh: e.Mesh.Name, PID: os.Getpid()})},
 		event,
 		{Name: witnessclient.RunFinished, Metadata: map[string]any{"outcome": string(Done)}},
 	} {

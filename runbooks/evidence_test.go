@@ -174,7 +174,7 @@ func TestNextRunDeliversTheRest(t *testing.T) {
 func TestLogEvent(t *testing.T) {
 	t.Parallel()
 	e, l := witnessMesh(t, lab.Options{})
-	run, audit, err := e.LogEvent(t.Context(), witnessclient.Event{Name: "incident_declared", Severity: "critical"})
+	run, audit, err := e.LogEvent(t.Context(), "witness log", witnessclient.Event{Name: "incident_declared", Severity: "critical"})
 	if err != nil || audit.Events != 3 || audit.Delivered != 3 || audit.Chain != witnessclient.ChainOK {
 		t.Errorf("audit %+v, %v", audit, err)
 	}

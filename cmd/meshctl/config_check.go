@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh/httpapi"
 	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks/notify"
 	"github.com/infrafabric/meshctl/runbooks/targets"
 )
 
@@ -162,6 +164,10 @@ func (a *app) checkSecrets(c config) []configCheck {
 		value, source := a.secretState(s)
 		k := configCheck{s.key, probes.Pass, "from " + source}
 		switch {
+		case strings.HasSuffix(s.key, ".url"):
+			if err := notify.CheckURL(a.optionalSecret(s.env, s.file)); err != nil {
+				k.Verdict, k.Summary = probes.Fail, err.Error()+": "+source
+			}
 		case value == "[redacted]":
 		case s.key == "turn.password" && len(c.TURN.REST.Secrets) > 0:
 			k.Verdict, k.Summary = probes.Skip, "credentials are minted"

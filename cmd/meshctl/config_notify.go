@@ -53,6 +53,8 @@ func (p *problems) pagerDuty(key string, t notifyTarget) {
 		p.add(key, "missing: key_env or key_file, where the integration key is")
 	case t.URLEnv != "" || t.URLFile != "":
 		p.add(key, "pagerduty has a key and no secret address")
+	case slices.Contains(t.Events, "start"):
+		p.add(key+".events", "nobody is paged because a run begins: failure, finish, healing_failed")
 	case t.URL != "":
 		p.url(key+".url", t.URL, "http", "https")
 	}

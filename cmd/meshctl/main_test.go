@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "waitfor": cmdWaitfor, "interrupt": cmdInterrupt, "lab": cmdLab, "alone": cmdAlone,
 			"coturn": cmdCoturn, "formats": cmdFormats, "json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
+			"receiver": cmdReceiver,
 		},
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
+	"github.com/infrafabric/meshctl/runbooks/notify"
 )
 
 // resultDoc is the JSON of a run.
@@ -22,6 +23,8 @@ type resultDoc struct {
 	ObjectiveMS int64          `json:"objective_ms"`
 	Met         *bool          `json:"met"`
 	ExitCode    int            `json:"exit_code"`
+	// Notifications are the messages to people; left out where nobody is named.
+	Notifications *notify.Report `json:"notifications,omitempty"`
 }
 
 func newResultDoc(r runbooks.Result, code int) resultDoc {
@@ -70,8 +73,11 @@ func takenBack(r runbooks.Result) bool {
 	return r.Outcome == runbooks.Undone && r.FailedStep == ""
 }
 
-func (a *app) showResult(r runbooks.Result, code int) error {
-	return a.show(newResultDoc(r, code), func(p *page) { p.result(r) })
+// showResult shows what a run did, once everybody who must know was told.
+func (a *app) showResult(s *session, r runbooks.Result, code int) error {
+	doc := newResultDoc(r, code)
+	doc.Notifications = s.told()
+	return a.show(doc, func(p *page) { p.result(r); p.told(doc.Notifications) })
 }
 
 // outcomeText is the last word on a run.
@@ -189,6 +195,11 @@ func (a *app) confirm(ctx context.Context, s *session, plan runbooks.Plan) (bool
 		return false, err
 	}
 	_, _ = fmt.Fprint(a.err, "Carry this out? Type yes: ")
+	return a.typedYes(ctx)
+}
+
+// typedYes reads the answer of an operator; anything but yes is a no.
+func (a *app) typedYes(ctx context.Context) (bool, error) {
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(io.LimitReader(a.in, 1024)).ReadString('\n')

@@ -182,7 +182,7 @@ func (a *app) endRun(ctx context.Context, end func(context.Context, *runbooks.En
 	if takenBack(result) {
 		code = auditCode(result.Audit)
 	}
-	if err := a.showResult(result, code); err != nil {
+	if err := a.showResult(s, result, code); err != nil {
 		return err
 	}
 	return withCode(code)

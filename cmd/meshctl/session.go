@@ -13,6 +13,7 @@ import (
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
+	"github.com/infrafabric/meshctl/runbooks/notify"
 	"github.com/infrafabric/meshctl/runbooks/targets"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
@@ -23,6 +24,8 @@ type session struct {
 	mesh   *runbooks.Mesh
 	engine *runbooks.Engine
 	notes  *progress
+	// notifier tells people of the events of a run.
+	notifier *notify.Notifier
 }
 
 // open reads the configuration and makes the clients; nothing is sent yet.
@@ -36,15 +39,17 @@ func (a *app) open() (*session, error) {
 		return nil, err
 	}
 	notes := a.progress()
+	notifier := a.notifier(c)
 	return &session{
-		config: c, mesh: m, notes: notes,
-		engine: &runbooks.Engine{StateDir: c.stateDir(), Mesh: m, Stamp: a.stamp(), Notify: notes.note},
+		config: c, mesh: m, notes: notes, notifier: notifier,
+		engine: &runbooks.Engine{StateDir: c.stateDir(), Mesh: m, Stamp: a.stamp(), Notify: notes.note, Journalled: notifier.Event},
 	}, nil
 }
 
 // close drops idle connections and ends a changing line of progress.
 func (s *session) close() {
 	s.notes.close()
+	s.told()
 	s.mesh.Controller.Close()
 	s.mesh.SignalingStats.Close()
 	s.mesh.Witness.Close()

@@ -188,7 +188,7 @@ func (a *app) recover(ctx context.Context, s *session, rec *runbooks.Recovery, o
 	if o.exitCode && result.Outcome == runbooks.Planned && result.Plan.Changes() {
 		code = exitChanges
 	}
-	if err := a.showResult(result, code); err != nil {
+	if err := a.showResult(s, result, code); err != nil {
 		return err
 	}
 	return withCode(code)

@@ -60,7 +60,7 @@ func (a *app) runWitnessLog(ctx context.Context, o witnessLogOptions) error {
 		return err
 	}
 	defer s.close()
-	run, audit, err := s.engine.LogEvent(ctx, event)
+	run, audit, err := s.engine.LogEvent(ctx, "witness log", event)
 	if err != nil {
 		return err
 	}
