@@ -55,6 +55,12 @@ func TestHTTPServices(t *testing.T) {
 	vector := func(samples string) string {
 		return `{"status":"success","data":{"resultType":"vector","result":[` + samples + `]}}`
 	}
+	asked := func(w http.ResponseWriter, r *http.Request) { // as Prometheus wants it
+		if r.URL.Query().Get("query") != "up" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = io.WriteString(w, vector(`{"metric":{"instance":"a"},"value":[1,"1"]}`))
+	}
 	tomorrow := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", time.Now().UTC().Add(24*time.Hour).Format(http.TimeFormat))
 		_, _ = io.WriteString(w, `{"results":[]}`)
@@ -78,7 +84,7 @@ func TestHTTPServices(t *testing.T) {
 		{"controller", controller, "", reply(200, `{"total_agents":3,"connections":[{"state":"connected"}]}`), probes.CodeControllerOK, ""},
 		{"controller, an error", controller, "", reply(200, `{"error":"x"}`), probes.CodeHTTPGarbled, "total_agents is nothing"},
 		{"controller, text", controller, "", reply(200, `{"total_agents":"3","connections":[]}`), probes.CodeHTTPGarbled, "total_agents is string"},
-		{"prometheus", prometheus, "", reply(200, vector(`{"metric":{"instance":"a"},"value":[1,"1"]}`)), probes.CodePrometheusOK, ""},
+		{"prometheus", prometheus, "", asked, probes.CodePrometheusOK, ""},
 		{"prometheus, one down", prometheus, "", reply(200, vector(`{"metric":{"instance":"a"},"value":[1,"1"]},{"metric":{"instance":"b:9"},"value":[1,"0"]}`)),
 			probes.CodePrometheusOK + " " + probes.CodePrometheusDown, "1 of 2: b:9"},
 		{"prometheus, no targets", prometheus, "", reply(200, vector("")), probes.CodePrometheusOK + " " + probes.CodePrometheusEmpty, ""},

@@ -9,15 +9,15 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/infrafabric/meshctl/mesh/secret"
 )
 
-// Get reads path, such as "/stats" or "/query?of=this", below the URL of the
-// service. op names the
+// Get reads path, such as "/stats", below the URL of the service. op names the
 // operation in errors ("read stats"). A failed attempt is repeated up to twice.
 // Errors: *UnreachableError, *StatusError, *NotOfferedError, *ReplyError.
 func (c *Client) Get(ctx context.Context, op, path string) (*Reply, error) {
@@ -65,7 +65,7 @@ func encode(body any) ([]byte, error) {
 }
 
 func (c *Client) call(parent context.Context, via *retryablehttp.Client, r request) (*Reply, error) {
-	target := c.address(r.path)
+	target := c.base.JoinPath(r.path).String()
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(parent, c.options.Timeout)
 	defer cancel()
@@ -105,15 +105,21 @@ func (c *Client) call(parent context.Context, via *retryablehttp.Client, r reque
 	case int64(len(reply.Body)) > c.options.MaxBody:
 		return nil, reply.Invalid("larger than the limit of %s", size(c.options.MaxBody))
 	}
+	reply.Body = withoutBearer(reply.Body, c.options.Bearer)
 	return reply, nil
 }
 
-// address takes apart the path and the query, where there is one.
-func (c *Client) address(path string) string {
-	path, query, _ := strings.Cut(path, "?")
-	u := c.base.JoinPath(path)
-	u.RawQuery = query
-	return u.String()
+// minBearer keeps a toy of a token from being cut out of every word.
+const minBearer = 8
+
+// withoutBearer takes out a token that a server gives back: what a reply holds
+// is shown and written down.
+func withoutBearer(body []byte, bearer secret.Secret) []byte {
+	token := []byte(bearer.Reveal())
+	if len(token) < minBearer || !bytes.Contains(body, token) {
+		return body
+	}
+	return bytes.ReplaceAll(body, token, []byte("[redacted]"))
 }
 
 func (c *Client) newRequest(ctx context.Context, r request, target string) (*retryablehttp.Request, error) {

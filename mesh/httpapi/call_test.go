@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,7 +82,7 @@ func TestGet(t *testing.T) {
 func TestGetWithAQuery(t *testing.T) {
 	var got string
 	c := start(t, func(w http.ResponseWriter, r *http.Request) { got = r.URL.Path + " " + r.URL.Query().Get("query") }, nil)
-	if _, err := c.Get(t.Context(), "query", "/api/v1/query?query=up%3D%3D0+%3F"); err != nil || got != "/api/v1/query up==0 ?" {
+	if _, err := c.GetQuery(t.Context(), "query", "/api/v1/query", url.Values{"query": {"up==0 ?"}}); err != nil || got != "/api/v1/query up==0 ?" {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -351,6 +352,18 @@ func TestTLS(t *testing.T) {
 	trusting := newClient(t, Options{URL: server.URL, CAFile: writeCA(t, server.Certificate())})
 	if err := get(t.Context(), trusting); err != nil {
 		t.Errorf("with the CA file: %v", err)
+	}
+}
+
+func TestReplyHoldsNoSecret(t *testing.T) {
+	c := start(t, answer(200, `{"echo":"Bearer `+token+`"}`), nil)
+	reply, err := c.Get(t.Context(), "read", "/x")
+	if err != nil || string(reply.Body) != `{"echo":"Bearer [redacted]"}` {
+		t.Errorf("got %s, %v", reply.Body, err)
+	}
+	short := start(t, answer(200, `{"a":"a"}`), func(o *Options) { o.Bearer = secret.New("a") })
+	if reply, err := short.Get(t.Context(), "read", "/x"); err != nil || string(reply.Body) != `{"a":"a"}` {
+		t.Errorf("a token of one letter: got %s, %v", reply.Body, err)
 	}
 }
 
