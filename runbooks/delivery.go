@@ -107,7 +107,7 @@ func (m *Mesh) testPath(ctx context.Context, spec DeliverySpec, i int, servers [
 		Setup:         m.DeliverySetup(),
 		SignalingURLs: m.SignalingURLs, TURNServers: servers, Username: m.TURN.Username, Password: m.TURN.Password,
 		RelayOnly: spec.EachTURN || spec.Path == RelayPath || m.RelayOnly && spec.Path != DirectPath,
-		Loopback:  m.Loopback, Timing: m.Agent, CAFile: m.CAFile, Check: m.checkTURN,
+		Loopback:  m.Loopback, Timing: m.Agent, CAFile: m.CAFile, Check: m.CheckTURN,
 	}
 	var part DeliveryPart
 	if spec.EachTURN {
@@ -121,7 +121,7 @@ func (m *Mesh) testPath(ctx context.Context, spec DeliverySpec, i int, servers [
 	part.Result, err = mesh.TestDelivery(ctx, o)
 	part.judge(m.Thresholds)
 	if spec.EachTURN && part.Verdict == probes.Fail && ctx.Err() == nil {
-		if _, checkErr := m.checkTURN(ctx, servers[0]); checkErr != nil {
+		if _, checkErr := m.CheckTURN(ctx, servers[0]); checkErr != nil {
 			part.Summary = fmt.Sprintf("%s: %v", part.TURNServer, checkErr)
 			part.Hint = "meshctl probe turn " + part.TURNServer
 		}

@@ -169,12 +169,12 @@ func (t *turnRecover) sample(ctx context.Context) Sample {
 func (m *Mesh) deliver(ctx context.Context, servers []wire.ServerURI, o mesh.DeliveryOptions) (mesh.DeliveryResult, error) {
 	o.SignalingURLs, o.TURNServers, o.Username, o.Password = m.SignalingURLs, servers, m.TURN.Username, m.TURN.Password
 	o.RelayOnly = m.RelayOnly || len(servers) == 1
-	o.Loopback, o.Timing, o.CAFile, o.Check = m.Loopback, m.Agent, m.CAFile, m.checkTURN
+	o.Loopback, o.Timing, o.CAFile, o.Check = m.Loopback, m.Agent, m.CAFile, m.CheckTURN
 	return mesh.TestDelivery(ctx, o)
 }
 
-// checkTURN is how our own agents check a TURN server: by an allocation.
-func (m *Mesh) checkTURN(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
+// CheckTURN is how our own agents check a TURN server: by an allocation.
+func (m *Mesh) CheckTURN(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
 	credentials := m.TURN
 	if m.MintTURN != nil {
 		username, password, _, err := m.MintTURN(ctx)
@@ -203,6 +203,6 @@ func (m *Mesh) TURNPool(ctx context.Context) (mesh.AgentOptions, error) {
 	}
 	return mesh.AgentOptions{
 		TURNServers: servers, Username: m.TURN.Username, Password: m.TURN.Password, Credentials: m.MintTURN,
-		Check: m.checkTURN, STUNCheck: checkSTUN, Timing: mesh.DefaultTiming(),
+		Check: m.CheckTURN, STUNCheck: checkSTUN, Timing: mesh.DefaultTiming(),
 	}, nil
 }

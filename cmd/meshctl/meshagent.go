@@ -8,14 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/sentinel"
 	"github.com/infrafabric/meshctl/mesh/wire"
-	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
 )
 
@@ -83,13 +81,11 @@ func (a *app) sentinel(s *session, id string) sentinel.Options {
 	o := sentinel.Options{
 		Agent: mesh.AgentOptions{
 			ID: id, SignalingURLs: m.SignalingURLs, Username: m.TURN.Username, Password: m.TURN.Password,
-			RelayOnly: m.RelayOnly, Loopback: m.Loopback, Timing: m.Agent, CAFile: m.CAFile,
-			Check: func(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
-				return probes.TURN{Target: server, Credentials: m.TURN}.Check(ctx)
-			},
+			Credentials: m.MintTURN, RelayOnly: m.RelayOnly, Loopback: m.Loopback, Timing: m.Agent, CAFile: m.CAFile,
+			Check: m.CheckTURN,
 		},
 		TURNServers: m.TURNServers, Journals: filepath.Join(s.config.stateDir(), "sentinel", id),
-		Stamp: a.stamp(), NewRun: runbooks.NewRunID, Witness: m.Witness, Log: slog.New(slog.DiscardHandler),
+		Stamp: a.stamp(), NewRun: runbooks.NewRunID, Witness: m.Witness, Log: slog.New(slog.DiscardHandler), Page: a.pager(s.config),
 	}
 	if !a.quiet {
 		o.Log = slog.New(slog.NewTextHandler(a.err, nil))

@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/runbooks/notify"
+	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 // notifyPatience is how long the end of a command waits for those who must be
@@ -67,5 +70,19 @@ func (p *page) told(report *notify.Report) {
 	}
 	if report.Sent > 0 {
 		p.line("%s %d messages sent", p.dim("told:"), report.Sent)
+	}
+}
+
+// pager tells the receivers of one event, for a process that stays. It fails
+// when nobody could be told.
+func (a *app) pager(c config) func(context.Context, witnessclient.Event) error {
+	return func(ctx context.Context, e witnessclient.Event) error {
+		n := a.notifier(c)
+		n.Event(e)
+		report := n.Close(ctx)
+		if report.Sent == 0 && len(report.Problems) > 0 {
+			return errors.New(strings.Join(report.Problems, "; "))
+		}
+		return nil
 	}
 }
