@@ -60,7 +60,7 @@ server under traffic, recovers it and shows the proof.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddCommand(
-		newProbeCmd(a), newStatusCmd(a), newExplainCmd(a), newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
+		newProbeCmd(a), newStatusCmd(a), newScenariosCmd(a), newExplainCmd(a), newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
 		newWitnessCmd(a), newRunsCmd(a), newConfigCmd(a), newIncidentCmd(a), newVersionCmd(a),
 	)
 	completeFlags(root)

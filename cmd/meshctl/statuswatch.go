@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/infrafabric/meshctl/runbooks"
@@ -72,22 +73,28 @@ func (a *app) reportChanges(before *runbooks.Status, now runbooks.Status) error 
 	}})
 }
 
-// watchScreen draws every status over the last one.
+const (
+	enterScreen = "\x1b[?1049h\x1b[?25l" // the other screen, without a cursor
+	leaveScreen = "\x1b[?25h\x1b[?1049l"
+)
+
+// watchScreen draws every status over the last one, on a screen of its own;
+// what was there comes back at the end. It needs no more of a terminal than
+// that: bubbletea would ask it for its colours at the start of every command.
 func (a *app) watchScreen(ctx context.Context, s *session, o statusOptions) error {
+	if _, err := fmt.Fprint(a.out, enterScreen); err != nil {
+		return err
+	}
+	defer fmt.Fprint(a.out, leaveScreen) //nolint:errcheck // the terminal is gone
 	ticker := time.NewTicker(o.every)
 	defer ticker.Stop()
 	for {
 		status, err := a.takeStatus(ctx, s)
+		if err == nil {
+			err = a.draw(status, o.every)
+		}
 		if err != nil {
 			return watchEnded(ctx, err)
-		}
-		p := a.page(a.out)
-		p.status(statusDoc{Status: status})
-		if _, err := fmt.Fprint(a.out, "\x1b[H\x1b[2J"); err != nil {
-			return err
-		}
-		if err := p.flush(); err != nil {
-			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -95,4 +102,13 @@ func (a *app) watchScreen(ctx context.Context, s *session, o statusOptions) erro
 		case <-ticker.C:
 		}
 	}
+}
+
+// draw overwrites line by line: a cleared screen would flicker.
+func (a *app) draw(s runbooks.Status, every time.Duration) error {
+	p := a.page(a.out)
+	p.status(statusDoc{Status: s})
+	p.line("\n%s", p.dim(fmt.Sprintf("every %s; ^C ends", every)))
+	_, err := fmt.Fprint(a.out, "\x1b[H"+strings.ReplaceAll(p.text.String(), "\n", "\x1b[K\r\n")+"\x1b[J")
+	return err
 }

@@ -119,3 +119,35 @@ func TestRecoverOnATerminal(t *testing.T) {
 		t.Errorf("the changing line was not cleared: %q", last)
 	}
 }
+
+// A watch has the terminal's other screen, overwrites itself there and gives
+// the first one back.
+func TestWatchOnATerminal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "meshctl.yaml")
+	err := os.WriteFile(config, []byte(`signaling: [{name: one, url: "ws://127.0.0.1:1"}]
+controller: {url: "http://127.0.0.1:1"}
+witness: {url: "http://127.0.0.1:1"}
+prometheus: {url: ""}
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "MESHCTL_CONFIG=" + config}
+	for key, value := range testEnv(dir) {
+		if key != "MESHCTL_CONFIG" {
+			env = append(env, key+"="+value)
+		}
+	}
+	watch := onTerminal(t, env, "status", "--watch", "--every", "100ms")
+	watch.await(t, "every 100ms; ^C ends")
+	if !poll(func() bool { return strings.Count(watch.stdout.String(), "\x1b[H") > 2 }) {
+		t.Error("drawn once only")
+	}
+	watch.typed(t, "\x03")
+	shown := watch.ends(t, exitOK)
+	if !strings.HasPrefix(shown, enterScreen) || !strings.HasSuffix(shown, leaveScreen) || !strings.Contains(shown, "a part of the mesh does NOT work") {
+		t.Errorf("shown:\n%q", shown)
+	}
+}
