@@ -27,6 +27,8 @@ BEGIN {
   what["BenchmarkStartComplete ms/start"] = "meshctl __complete: median wall time"
   bar["BenchmarkAppend x/bare"] = 1.5
   what["BenchmarkAppend x/bare"] = "journal append against a bare write and fsync: ratio of medians"
+  bar["BenchmarkStatus ms/status"] = 1000
+  what["BenchmarkStatus ms/status"] = "meshctl status on a lab that is well: median wall time"
   bar["BenchmarkScanStats x/jq-time"] = 0.333
   what["BenchmarkScanStats x/jq-time"] = "/stats of 100 000 connections read and checked: share of the time of curl and jq, three times"
   bar["BenchmarkScanStats x/body-memory"] = 2.5
