@@ -284,6 +284,7 @@ func (r *run) complete() (Result, error) {
 // finish writes run_finished and hands the evidence to the witness.
 func (r *run) finish(result Result) (Result, error) {
 	result.Ended = time.Now()
+	result.stands = r.stands()
 	metadata := map[string]any{"outcome": string(result.Outcome)}
 	if !result.RecoveredAt.IsZero() {
 		metadata["recovered_ms"] = result.RecoveredAt.Sub(result.Started).Milliseconds()
@@ -345,7 +346,7 @@ func (r *run) audited() bool {
 
 // interrupted leaves a mark; the run can be resumed.
 func (r *run) interrupted(step string) (Result, error) {
-	r.result.Outcome, r.result.FailedStep, r.result.Ended = Interrupted, step, time.Now()
+	r.result.Outcome, r.result.FailedStep, r.result.Ended, r.result.stands = Interrupted, step, time.Now(), r.stands()
 	_, err := r.journal.AppendNote("interrupted", map[string]string{"step": step})
 	return r.result, err
 }
@@ -354,7 +355,7 @@ func (r *run) interrupted(step string) (Result, error) {
 func (r *run) stopped(ctx context.Context, s Step, err error) (Result, error) {
 	var broken *witnessclient.BrokenError
 	if errors.As(err, &broken) {
-		r.result.Outcome, r.result.FailedStep = Failed, s.ID
+		r.result.Outcome, r.result.FailedStep, r.result.stands = Failed, s.ID, r.stands()
 		return r.result, err
 	}
 	if ctx.Err() != nil {
@@ -364,13 +365,18 @@ func (r *run) stopped(ctx context.Context, s Step, err error) (Result, error) {
 	if errors.As(err, new(*doubtError)) {
 		r.result.InDoubt = s.ID
 	}
-	if len(r.result.Changed()) == 0 && !r.resumed && errors.As(err, new(*notAppliedError)) {
+	if len(r.stands()) == 0 && !r.resumed && errors.As(err, new(*notAppliedError)) {
 		return r.finish(refused(r.result, r.result.Reason, "nothing was changed; plan again"))
 	}
-	r.result.Outcome, r.result.Ended = Failed, time.Now()
 	if !r.undoOnFailure {
-		r.result.Audit = r.deliver()
-		return r.result, nil
+		return r.failedFor(), nil
 	}
-	return r.undoAll(context.WithoutCancel(ctx))
+	return r.undoAll(ctx)
+}
+
+// failedFor ends a run that a human must look at; it stays unfinished.
+func (r *run) failedFor() Result {
+	r.result.Outcome, r.result.Ended, r.result.stands = Failed, time.Now(), r.stands()
+	r.result.Audit = r.deliver()
+	return r.result
 }

@@ -61,19 +61,9 @@ type Result struct {
 	RecoveredAt time.Time     `json:"-"`
 	Objective   time.Duration `json:"-"`
 	Audit       Audit         `json:"audit"`
+	stands      []string
 }
 
-// Changed lists the steps whose change stands.
-func (r Result) Changed() []string {
-	undone := map[string]bool{}
-	for _, s := range r.Undo {
-		undone[s.ID] = s.Verdict == probes.Pass || s.Verdict == probes.Skip
-	}
-	var ids []string
-	for _, s := range r.Steps {
-		if s.Applied && !undone[s.ID] {
-			ids = append(ids, s.ID)
-		}
-	}
-	return ids
-}
+// Changed lists the steps whose change stands: as far as the run's journal
+// knows, also what an earlier process applied.
+func (r Result) Changed() []string { return r.stands }

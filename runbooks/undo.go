@@ -89,6 +89,15 @@ func decodeMetadata(e witnessclient.Event, into any) error {
 	return json.Unmarshal(data, into)
 }
 
+// stands are the ids of these steps.
+func (r *run) stands() []string {
+	var ids []string
+	for _, s := range r.standing("") {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
 // undoAll takes back, in reverse order, what the run applied, and only that.
 // The run counts as undone only when nothing stands any more. An interrupt lets
 // the running undo end.
@@ -113,9 +122,7 @@ func (r *run) undoAll(ctx context.Context) (Result, error) {
 	}
 	r.result.Outcome = Undone
 	if !clean {
-		r.result.Outcome, r.result.Ended = Failed, time.Now()
-		r.result.Audit = r.deliver()
-		return r.result, nil
+		return r.failedFor(), nil
 	}
 	return r.finish(r.result)
 }

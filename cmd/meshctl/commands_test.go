@@ -184,6 +184,22 @@ func cmdInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// killed GLOB REGEXP COMMAND [ARGS...] runs a command, waits until a file matches,
+// and kills it as a power cut would.
+func cmdKilled(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) > 2 && !neg, "killed GLOB REGEXP COMMAND [ARGS...]")
+	when := regexp.MustCompile(args[1])
+	p, err := startProcess(of(ts).environ(ts), ts.MkAbs("."), args[2:]...)
+	ts.Check(err)
+	seen := poll(func() bool { return p.exited() || when.MatchString(p.look(ts.MkAbs(args[0]), args[0])) })
+	early := p.exited()
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+	if early || !seen {
+		ts.Fatalf("ended by itself: %v, matched: %v\n%s%s", early, seen, p.stdout.String(), p.stderr.String())
+	}
+}
+
 // edit FILE OLD NEW replaces the only OLD in a file; \n is a line end.
 func cmdEdit(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 3 && !neg, "edit FILE OLD NEW")

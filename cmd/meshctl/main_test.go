@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 		Dir: filepath.Join("testdata", "script"), Setup: setup, UpdateScripts: *update,
 		RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "waitfor": cmdWaitfor, "interrupt": cmdInterrupt, "lab": cmdLab, "alone": cmdAlone,
+			"exits": cmdExits, "waitfor": cmdWaitfor, "interrupt": cmdInterrupt, "killed": cmdKilled, "lab": cmdLab, "alone": cmdAlone,
 			"coturn": cmdCoturn, "formats": cmdFormats, "json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
 			"receiver": cmdReceiver,
 		},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/infrafabric/meshctl/runbooks"
@@ -14,6 +15,7 @@ const heartbeat = 5 * time.Second
 // progress shows notes of a run: on a terminal a wait is one line that
 // changes, in a log it is a line every few seconds.
 type progress struct {
+	mu       sync.Mutex // an interrupt is shown from elsewhere
 	out      io.Writer
 	terminal bool
 	last     time.Time
@@ -28,12 +30,14 @@ func (a *app) progress() *progress {
 }
 
 func (p *progress) note(n runbooks.Note) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	text := n.Text
 	if n.Step != "" {
 		text = n.Step + ": " + text
 	}
 	if n.Left <= 0 {
-		p.close()
+		p.clear()
 		p.write("%s %s\n", time.Now().Format(time.TimeOnly), text)
 		return
 	}
@@ -61,6 +65,12 @@ func fit(text string, width int) string {
 
 // close ends a changing line, so that what follows begins on its own.
 func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
+func (p *progress) clear() {
 	if p.open {
 		p.write("\r\x1b[K")
 		p.open = false

@@ -173,7 +173,9 @@ func (a *app) endRun(ctx context.Context, end func(context.Context, *runbooks.En
 		return err
 	}
 	defer s.close()
+	stop := a.heed(ctx, s)
 	result, err := end(ctx, s.engine)
+	stop()
 	s.notes.close()
 	if err != nil {
 		return err

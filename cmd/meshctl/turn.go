@@ -179,7 +179,9 @@ func (a *app) recover(ctx context.Context, s *session, rec *runbooks.Recovery, o
 	if !o.yes {
 		request.Confirm = func(plan runbooks.Plan) (bool, error) { return a.confirm(ctx, s, plan) }
 	}
+	stop := a.heed(ctx, s)
 	result, err := s.engine.Run(ctx, request)
+	stop()
 	s.notes.close()
 	if err != nil {
 		return err
