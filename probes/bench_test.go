@@ -45,9 +45,9 @@ func BenchmarkRelayEcho(b *testing.B) {
 func BenchmarkRelayEchoCoturn(b *testing.B) { echoes(b, coturn(b, userFlags()...)) }
 
 // BenchmarkRoundTrips is the path to a coturn counted until the relay is
-// proven, through a proxy that delays each way by 20 ms.
+// proven, through a proxy that delays each way by 50 ms.
 func BenchmarkRoundTrips(b *testing.B) {
-	target := delayingProxy(b, coturn(b, userFlags()...), 20*time.Millisecond)
+	target := delayingProxy(b, coturn(b, userFlags()...), 50*time.Millisecond)
 	var trips []float64
 	for b.Loop() {
 		r := probes.TURN{Target: target, Credentials: goodLogin()}.Run(b.Context())

@@ -21,6 +21,7 @@ const (
 	CodeAllocateFailed  = "turn.alloc.failed"
 	CodeRealm           = "turn.realm"
 	CodeClockSkew       = "turn.clock.skew"
+	CodeSessionsOutlive = "turn.sessions.outlive"
 	CodeFamilyRelay     = "turn.440"
 	CodeFamilyPeer      = "turn.443"
 	CodeTURNRedirect    = "turn.300"
@@ -151,7 +152,7 @@ var meanings = []Meaning{
 	{CodeAuthUnusable, Fail, "the credentials do not fit into a request",
 		"a user name has at most 513 bytes"},
 	{CodeTURNSilent, Fail, "nothing answers",
-		"the server is down, or a firewall drops UDP on this path; try from another network and over tcp"},
+		"the server is down, or a firewall drops packets on this path; try from another network and over another transport"},
 	{CodeTURNStalled, Fail, "the server answers the first request and then falls silent",
 		"look for a dead user database, a request rate limit or heavy packet loss"},
 	{CodeTURNDisabled, Fail, "STUN answers but TURN does not",
@@ -174,6 +175,8 @@ var meanings = []Meaning{
 		"set realm on the server, or make the credentials for its realm"},
 	{CodeClockSkew, Fail, "the server rejects credentials that its clock, which is not ours, takes for expired",
 		"set the clocks by NTP, on the server first"},
+	{CodeSessionsOutlive, Skip, "expired or rotated credentials do not end what they began",
+		"servers look at credentials when an allocation is made: restart the server or delete its sessions to cut them off"},
 	{CodeFamilyRelay, Fail, "the server has no relay address of this family",
 		"give it a relay-ip of this family, or do not offer it to clients that need one"},
 	{CodeFamilyPeer, Fail, "the relayed address and the peer are of different families",
@@ -227,7 +230,7 @@ var meanings = []Meaning{
 
 	{CodeSTUNOK, Pass, "STUN answers", ""},
 	{CodeSTUNSilent, Fail, "nothing answers",
-		"the server is down, or a firewall drops UDP on this path; try from another network"},
+		"the server is down, or a firewall drops packets on this path; try from another network"},
 	{CodeSTUNClosed, Fail, "the port is closed",
 		"the host is up and nothing listens there: start the STUN server or correct the port"},
 	{CodeSTUNUnreachable, Fail, "the host cannot be reached",

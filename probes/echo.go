@@ -165,7 +165,7 @@ func (p *passage) follow(ctx context.Context, f *flight, bound <-chan error, sen
 		case <-resend.C:
 			f.nearSends()
 			f.farSends()
-			retry *= 2
+			retry = p.nextRetry(retry)
 			resend.Reset(retry)
 		case d := <-f.far.inbox:
 			f.arrivesFar(d)
@@ -177,7 +177,20 @@ func (p *passage) follow(ctx context.Context, f *flight, bound <-chan error, sen
 			settled = startPatience(settling)
 			defer settled.Stop()
 		}
+		if p.proven() && retry > settling/12 {
+			retry = settling / 12
+			resend.Reset(retry)
+		}
 	}
+}
+
+// nextRetry doubles the pause. Where only the unasked packets are missing, they
+// go out in quick succession: what is lost by chance must not look like closed.
+func (p *passage) nextRetry(last time.Duration) time.Duration {
+	if p.proven() {
+		return settling / 12
+	}
+	return 2 * last
 }
 
 // outcome says in a few words how it went.

@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"bufio"
 	"bytes"
 	"net/netip"
 	"strings"
@@ -74,6 +75,68 @@ func checkReply(t *testing.T, tx *transaction, r reply) {
 	if _, err := c.build(stun.MethodAllocate); err != nil {
 		t.Errorf("no request with realm %q and nonce %q: %v", r.realm, r.nonce, err)
 	}
+}
+
+// FuzzStream reads anything as a stream: whole messages come out, as they went
+// in, or an error does.
+func FuzzStream(f *testing.F) {
+	message := stun.MustBuild(stun.TransactionID, stun.BindingSuccess, stun.NewSoftware("server")).Raw
+	f.Add(message)
+	f.Add(append(append([]byte{0x40, 0, 0, 5, 'h', 'e', 'l', 'l', 'o', 0, 0, 0}, message...), 0x40, 1, 0, 0))
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	f.Add([]byte{0x01, 0x01, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := &stream{in: bufio.NewReaderSize(bytes.NewReader(b), maxDatagram)}
+		buffer, rest := make([]byte, maxDatagram), b
+		for {
+			n, _, err := s.read(buffer)
+			if err != nil {
+				return
+			}
+			if n < 4 || !bytes.HasPrefix(rest, buffer[:n]) {
+				t.Fatalf("%x is not what came next in %x", buffer[:n], rest)
+			}
+			_, isData := parseChannelData(buffer[:n])
+			if !isData && !stun.IsMessage(buffer[:n]) {
+				t.Errorf("%x is neither STUN nor ChannelData", buffer[:n])
+			}
+			rest = rest[min((n+3)&^3, len(rest)):]
+		}
+	})
+}
+
+// FuzzEcho asks an echo peer anything: no answer is longer than its request,
+// none is answered, and what is read is what was written.
+func FuzzEcho(f *testing.F) {
+	f.Add(echoMessage{kind: askEcho, session: 1, number: 2}.encode())
+	f.Add(echoMessage{kind: askCross | isReply, session: 1, count: 9, source: netip.MustParseAddrPort("[::1]:9")}.encode())
+	f.Add([]byte(echoMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok := parseEcho(b)
+		if !ok {
+			return
+		}
+		length := len(b)
+		again, ok := parseEcho(m.fill(bytes.Clone(b)))
+		if !ok || again.kind != m.kind || again.session != m.session || again.number != m.number || len(b) != length {
+			t.Errorf("%+v became %+v", m, again)
+		}
+		if m.source.IsValid() && m.source.Port() != 0 && again.source != m.source {
+			t.Errorf("source %s became %s", m.source, again.source)
+		}
+	})
+}
+
+func FuzzNonceSkew(f *testing.F) {
+	f.Add("000001970000000000")
+	f.Add("6840f8c05c5c5c5c5c5c5c5c5c")
+	f.Add("0ZZZZZZZZZZZZZZZZZZZZZZZ")
+	f.Fuzz(func(t *testing.T, nonce string) {
+		skew, precision, known := nonceSkew(nonce, time.Now())
+		if known && (skew.Abs() > maxSkew || precision <= 0) {
+			t.Errorf("nonce %q: skew %v to %v", nonce, skew, precision)
+		}
+	})
 }
 
 func TestExpiry(t *testing.T) {

@@ -89,7 +89,7 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 		case <-resend.C:
 			q.throughRelay()
 			q.beside()
-			retry *= 2
+			retry = q.nextRetry(retry)
 			resend.Reset(retry)
 		case d := <-q.direct.data:
 			q.hearsDirect(d)
@@ -100,6 +100,10 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 		if settled == nil && (q.reached || q.out) {
 			settled = startPatience(settling)
 			defer settled.Stop()
+		}
+		if q.proven() && retry > settling/12 {
+			retry = settling / 12
+			resend.Reset(retry)
 		}
 	}
 	if q.ended.IsZero() {

@@ -12,6 +12,8 @@ import (
 	"github.com/pion/stun/v3"
 )
 
+const magicCookie = 0x2112a442 // RFC 8489 section 5
+
 // stream carries messages over TCP or TLS, where their headers say how long
 // they are (RFC 8656 section 12.5).
 type stream struct {
@@ -32,6 +34,9 @@ func newStream(conn net.Conn, patience time.Duration) *stream {
 
 func (s *stream) read(b []byte) (int, netip.AddrPort, error) {
 	head, err := s.in.Peek(4)
+	if err == nil && head[0]>>6 == 0 { // STUN: the cookie shows it
+		head, err = s.in.Peek(8)
+	}
 	if err != nil {
 		return 0, netip.AddrPort{}, err
 	}
@@ -46,8 +51,8 @@ func (s *stream) read(b []byte) (int, netip.AddrPort, error) {
 	return keep, netip.AddrPort{}, nil
 }
 
-// frame reads from the first four bytes how long a message is, with and
-// without its padding.
+// frame reads from the first bytes, four of ChannelData or eight of STUN, how
+// long a message is, with and without its padding.
 func frame(head []byte) (size, keep int, err error) {
 	length := int(binary.BigEndian.Uint16(head[2:4]))
 	channel := binary.BigEndian.Uint16(head)
@@ -55,7 +60,7 @@ func frame(head []byte) (size, keep int, err error) {
 	case channel >= reflexiveChannel && channel <= givenChannel:
 		keep = 4 + length
 		size = (keep + 3) &^ 3
-	case head[0]>>6 == 0 && length%4 == 0:
+	case len(head) >= 8 && binary.BigEndian.Uint32(head[4:8]) == magicCookie && length%4 == 0:
 		keep = 20 + length
 		size = keep
 	default:

@@ -65,6 +65,10 @@ func (p TURN) Check(ctx context.Context) (latency time.Duration, err error) {
 	if err != nil {
 		return 0, p.named(err)
 	}
+	if err := p.trusted(c.socket); err != nil {
+		c.socket.close()
+		return 0, p.named(err)
+	}
 	c, err = p.allocate(bounded, c)
 	defer c.socket.close()
 	if errRelease := c.release(ctx); err == nil && errRelease != nil {
@@ -77,6 +81,19 @@ func (p TURN) Check(ctx context.Context) (latency time.Duration, err error) {
 		return time.Since(started), nil
 	}
 	return c.rtt, nil
+}
+
+// trusted refuses a server whose certificate its users would refuse.
+func (p TURN) trusted(s *socket) error {
+	for _, problem := range s.judged(p.Target, p.Roots) {
+		if problem.Verdict == Fail {
+			return &Refusal{
+				Code: problem.Code, Step: "handshake", Server: s.server.String(),
+				Reason: problem.Summary, After: s.secured.took,
+			}
+		}
+	}
+	return nil
 }
 
 // named makes any error a *Refusal that names the target.
