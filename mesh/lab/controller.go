@@ -13,7 +13,8 @@ const maxTURNServers = 64 // in one list
 
 // governed is what the controller governs: the agents of the lab.
 type governed interface {
-	Links() []wire.Link            // both ends of every link
+	Links() []wire.Link // both ends of every link
+	Paths(local, peer string) (wire.PathReport, bool)
 	TURNServers() []wire.ServerURI // as agents get them now
 	SetTURNServers([]wire.ServerURI)
 	ReconnectTURN()
@@ -38,6 +39,7 @@ func (c *controller) handler() http.Handler {
 	if !c.seedOnly {
 		mux.HandleFunc("GET /agents", c.listAgents)
 		mux.HandleFunc("GET /connections", c.listConnections)
+		mux.HandleFunc("GET /connections/{local}/{peer}", c.paths)
 		mux.HandleFunc("GET /config", c.config)
 	}
 	return c.log.record(c.distort(mux))
@@ -75,6 +77,19 @@ func (c *controller) listAgents(w http.ResponseWriter, _ *http.Request) {
 
 func (c *controller) listConnections(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"connections": connections(c.agents.Links(), false)})
+}
+
+// paths reports how one end sees its ways to the other.
+func (c *controller) paths(w http.ResponseWriter, r *http.Request) {
+	local, peer := r.PathValue("local"), r.PathValue("peer")
+	report, ok := c.agents.Paths(local, peer)
+	if !ok { // 404 would say that this controller knows no such call
+		report = wire.PathReport{
+			Local: local, Peer: peer, State: wire.StateNone,
+			Own: []wire.PathCandidate{}, Theirs: []wire.PathCandidate{}, Pairs: []wire.PathPair{},
+		}
+	}
+	writeJSON(w, http.StatusOK, report)
 }
 
 func (c *controller) config(w http.ResponseWriter, _ *http.Request) {

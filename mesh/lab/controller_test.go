@@ -40,6 +40,8 @@ func (f *fakeFleet) SetTURNServers(servers []wire.ServerURI) {
 	f.servers = servers
 }
 
+func (f *fakeFleet) Paths(string, string) (wire.PathReport, bool) { return wire.PathReport{}, false }
+
 func (f *fakeFleet) ReconnectTURN() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -118,6 +118,17 @@ func (f *fleet) Links() []wire.Link {
 	return links
 }
 
+// Paths reports how an agent sees its ways to a peer.
+func (f *fleet) Paths(local, peer string) (wire.PathReport, bool) {
+	f.mu.Lock()
+	m := f.members[local]
+	f.mu.Unlock()
+	if m == nil {
+		return wire.PathReport{}, false
+	}
+	return m.agent.Paths(peer)
+}
+
 // TURNServers is the list that agents use now.
 func (f *fleet) TURNServers() []wire.ServerURI {
 	f.mu.Lock()
