@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "waitfor": cmdWaitfor, "interrupt": cmdInterrupt, "killed": cmdKilled, "lab": cmdLab, "alone": cmdAlone,
-			"coturn": cmdCoturn, "formats": cmdFormats, "json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
+			"coturn": cmdCoturn, "peer": cmdPeer, "formats": cmdFormats, "json": cmdJSON, "edit": cmdEdit, "secret": cmdSecret, "clean": cmdClean,
 			"receiver": cmdReceiver,
 		},
 	})

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
+	"github.com/infrafabric/meshctl/runbooks/drill"
 )
 
 // hostile is text that a server may send.
@@ -44,6 +46,30 @@ func TestJUnitIsWellFormedWhateverTheTextHolds(t *testing.T) {
 	for name, want := range map[string]int{"testcase": 6, "failure": 1, "error": 2, "skipped": 1} {
 		if count[name] != want {
 			t.Errorf("%d elements %s, want %d", count[name], name, want)
+		}
+	}
+}
+
+// A drill for CI is itself a case, beside its steps and checks.
+func TestDrillAsJUnit(t *testing.T) {
+	var b bytes.Buffer
+	r := drill.Report{
+		Scenario: "A", Verdict: probes.Fail, Reason: "2 < 3",
+		Recovery: &runbooks.Result{Steps: []runbooks.StepResult{{ID: "edit-env", Verdict: probes.Pass, Summary: "edited"}}},
+		Validation: &runbooks.Validation{
+			Scenario: "A", Checks: []runbooks.CheckResult{{ID: "agents", Phase: "short", Verdict: probes.Skip, Summary: "not reached"}},
+			Audit: runbooks.Audit{Events: 2, Delivered: 1, Problem: "down"},
+		},
+	}
+	if err := writeJUnit(&b, drillSuite(r)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`name="meshctl drill A" tests="4" failures="1" errors="1" skipped="1"`, `<failure message="2 &lt; 3">`,
+		`classname="A.recovery" name="edit-env"`, `classname="A.short" name="agents"`, `<error message="1 of 2 audit events are not delivered: down">`,
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in\n%s", want, b.String())
 		}
 	}
 }

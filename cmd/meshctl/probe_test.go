@@ -116,3 +116,21 @@ func readProm(text string) error {
 	}
 	return err
 }
+
+// peer NAME runs `meshctl probe peer` until the script ends and sets NAME to
+// its HOST:PORT.
+func cmdPeer(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, len(args) == 1 && !neg, "peer NAME")
+	p, err := startProcess(of(ts).environ(ts), ts.MkAbs("."), "meshctl", "probe", "peer", "--listen", "127.0.0.1:0", "--output", "json")
+	ts.Check(err)
+	ts.Defer(func() {
+		if code := p.interrupt(); code != 0 {
+			of(ts).t.Errorf("probe peer ended with exit code %d: %s", code, p.stderr.String())
+		}
+	})
+	var ready struct{ Address string }
+	if !poll(func() bool { return p.exited() || json.Unmarshal([]byte(p.stdout.String()), &ready) == nil }) || p.exited() {
+		ts.Fatalf("no peer: %s", p.stderr.String())
+	}
+	ts.Setenv(args[0], ready.Address)
+}
