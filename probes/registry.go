@@ -2,6 +2,7 @@ package probes
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/coder/websocket"
@@ -55,11 +56,12 @@ func (p Signaling) arrival(ctx context.Context, me, other *member, facts []Fact)
 		other.leave()
 		errArrived = <-arrived
 	}
+	var refusal *Refusal
 	switch {
 	case errArrived == nil:
 		return newFinding(CodeRegistryShared, "", append(facts, Fact{"offer_ms", millis(time.Since(step.started))})...)
-	case refusalCode(errRefused) == CodeSignalingError:
-		return newFinding(CodeRegistrySeparate, errRefused.(*Refusal).Reason, facts...)
+	case errors.As(errRefused, &refusal) && refusal.Code == CodeSignalingError:
+		return newFinding(CodeRegistrySeparate, refusal.Reason, facts...)
 	case interrupted(ctx):
 		return newFinding(CodeProbeInterrupted, "", facts...)
 	}

@@ -100,7 +100,7 @@ func readXML(text string) error {
 	decoder := xml.NewDecoder(strings.NewReader(text))
 	for {
 		if _, err := decoder.Token(); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nonEmpty(text)
 			}
 			return err

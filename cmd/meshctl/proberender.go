@@ -79,13 +79,13 @@ func count(round probeRound) string {
 	for _, r := range round.Reports {
 		counts[r.Verdict]++
 	}
-	text := fmt.Sprintf("%d probes", len(round.Reports))
+	parts := []string{fmt.Sprintf("%d probes", len(round.Reports))}
 	for _, v := range []probes.Verdict{probes.Fail, probes.Unknown, probes.Warn, probes.Skip} {
 		if counts[v] > 0 {
-			text += fmt.Sprintf(", %d %s", counts[v], v)
+			parts = append(parts, fmt.Sprintf("%d %s", counts[v], v))
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // probeSuite is a round for CI: one case a report.
