@@ -81,24 +81,3 @@ func (p *progress) write(format string, args ...any) {
 	p.last = time.Now()
 	_, _ = fmt.Fprintf(p.out, format, args...) // progress that cannot be shown stops nothing
 }
-
-// alive shows that a wait goes on, until stop is called.
-func (p *progress) alive(text string, d time.Duration) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	deadline := time.Now().Add(d)
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(time.Second)
-		defer ticker.Stop()
-		for {
-			p.note(runbooks.Note{Text: text, Left: max(time.Until(deadline), time.Second)})
-			select {
-			case <-done:
-				p.close()
-				return
-			case <-ticker.C:
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
-}
