@@ -98,3 +98,6 @@ func RunRecords(stateDir, id string) ([]witnessclient.Record, error) {
 	contents, err := witnessclient.ReadJournal(journalPath(stateDir, id))
 	return contents.Records, err
 }
+
+// SummarizeRun is the run of one journal file.
+func SummarizeRun(path string) RunSummary { return summarize(witnessclient.Summarize(path)) }

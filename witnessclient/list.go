@@ -34,13 +34,14 @@ func List(dir string) ([]Summary, error) {
 	var list []Summary
 	for _, f := range files {
 		if !f.IsDir() && filepath.Ext(f.Name()) == ".jsonl" {
-			list = append(list, summarize(filepath.Join(dir, f.Name())))
+			list = append(list, Summarize(filepath.Join(dir, f.Name())))
 		}
 	}
 	return list, nil
 }
 
-func summarize(path string) Summary {
+// Summarize reads one journal.
+func Summarize(path string) Summary {
 	c, err := ReadJournal(path)
 	s := Summary{Path: path, Stamp: c.Stamp, Events: c.Events, Unacked: c.Events - c.Acked, Torn: c.Torn, Err: err}
 	for _, r := range c.Records {

@@ -52,12 +52,9 @@ yet. That somebody could not be told is said and changes nothing.`,
 	_ = cmd.RegisterFlagCompletionFunc("id", cobra.NoFileCompletions)
 	_ = cmd.RegisterFlagCompletionFunc("summary", cobra.NoFileCompletions)
 	_ = cmd.RegisterFlagCompletionFunc("severity", cobra.FixedCompletions(severities, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder))
-	_ = cmd.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(scenarioNames, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("scenario", completeScenarios)
 	return cmd
 }
-
-// scenarioNames are the scenarios of the mesh's procedures.
-var scenarioNames = []string{"A", "B", "C", "D", "E"}
 
 func (o *incidentOptions) check(a *app) error {
 	var p problems
@@ -70,7 +67,7 @@ func (o *incidentOptions) check(a *app) error {
 	if !slices.Contains(severities, o.severity) {
 		p.add("--severity", "%s: not critical, high, medium or low", o.severity)
 	}
-	if o.scenario != "" && !slices.Contains(scenarioNames, o.scenario) {
+	if o.scenario != "" && !slices.ContainsFunc(runbooks.Scenarios(), func(s runbooks.Scenario) bool { return s.ID == o.scenario }) {
 		p.add("--scenario", "%s: not A, B, C, D or E", o.scenario)
 	}
 	if !o.dryRun && !o.yes && !terminal(a.in) {

@@ -63,13 +63,13 @@ server under traffic, recovers it and shows the proof.`,
 		newProbeCmd(a), newStatusCmd(a), newScenariosCmd(a), newExplainCmd(a), newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
 		newWitnessCmd(a), newRunsCmd(a), newConfigCmd(a), newIncidentCmd(a), newVersionCmd(a),
 	)
-	completeFlags(root)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, runGroup
 		}
 	}
+	completeFlags(root)
 	return root
 }
 
@@ -133,12 +133,4 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// completeFlags offers the values of the shared flags.
-func completeFlags(root *cobra.Command) {
-	_ = root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return formatsOf(cmd), cobra.ShellCompDirectiveNoFileComp
-	})
-	_ = root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -20,7 +20,12 @@ type terminalSession struct {
 // onTerminal runs a command as a person does. It may ask, and ^C reaches it.
 func onTerminal(t *testing.T, env []string, args ...string) *terminalSession {
 	t.Helper()
-	p := &process{cmd: exec.Command("meshctl", args...), done: make(chan struct{})}
+	return programOnTerminal(t, env, "meshctl", args...)
+}
+
+func programOnTerminal(t *testing.T, env []string, name string, args ...string) *terminalSession {
+	t.Helper()
+	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Env = env
 	tty, err := pty.Start(p.cmd)
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -194,38 +193,4 @@ func (a *app) recover(ctx context.Context, s *session, rec *runbooks.Recovery, o
 		return err
 	}
 	return withCode(code)
-}
-
-// completeServers offers the TURN servers of the env file, without asking
-// anything over the network.
-func (a *app) completeServers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	c, err := a.loadConfig()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return runbooks.ServerNames(c.TURN.EnvFile), cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeRuns offers the runs of the state directory, newest first.
-func (a *app) completeRuns(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	c, err := a.loadConfig()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	runs, err := runbooks.Runs(c.stateDir())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var ids []string
-	for _, r := range slices.Backward(runs) {
-		ids = append(ids, cobra.CompletionWithDesc(r.Run, r.Runbook+" "+orUnfinished(r)))
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-}
-
-func orUnfinished(r runbooks.RunSummary) string {
-	if r.Outcome == "" {
-		return "unfinished"
-	}
-	return r.Outcome
 }

@@ -37,7 +37,7 @@ but the audit events are not delivered yet.`,
 	flags.BoolVar(&o.request.NoWait, "no-wait", false, "answer unknown for a phase whose time has not come")
 	failOnFlag(cmd, &o.failOn)
 	offer(cmd, "junit")
-	_ = cmd.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions([]string{"A"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("scenario", completeRunbookScenarios)
 	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"immediate", "short", "stability", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("failover-id", a.completeRuns)
 	return cmd
