@@ -62,7 +62,7 @@ func TestFirstFailureIsCheckedAgainSoon(t *testing.T) {
 			return time.Millisecond, nil
 		}})
 		wait(t, 65*time.Second)
-		if diff := cmp.Diff([]float64{0, 0, 1.5, 31.5, 61.5}, at); diff != "" {
+		if diff := cmp.Diff([]float64{0, 30, 31.5, 61.5}, at); diff != "" {
 			t.Errorf("checked at (-want +got):\n%s", diff)
 		}
 	})

@@ -75,6 +75,7 @@ func newPool(o AgentOptions, emit emitter, recovered func()) *pool {
 		again: make(chan struct{}, 1), spareSTUN: o.STUNSpare, username: o.Username, password: o.Password,
 	}
 	p.set(o.TURNServers)
+	<-p.again // the first round comes anyhow
 	return p
 }
 

@@ -41,7 +41,6 @@ func WatchTURN(ctx context.Context, o AgentOptions, round func([]TURNHealth)) {
 		}
 	}
 	p := newPool(o, emit, nil)
-	<-p.again // the first round comes anyhow
 	p.checked = func() { round(p.health()) }
 	p.run(ctx)
 }

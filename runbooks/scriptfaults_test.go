@@ -193,6 +193,7 @@ NOTE=turn1.example.com
 		t.Fatal(err)
 	}
 	r := &turnRecover{mesh: &Mesh{EnvFile: path}, params: TurnRecoverParams{Failed: "turn1.example.com"}, replacement: replacement}
+	r.edit = r.replaceFailed
 	if err := r.applyEnv(t.Context(), "", Observation{Match: f.Hash()}); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,9 @@ func envRecovery(t *testing.T) *turnRecover {
 	t.Helper()
 	path := t.TempDir() + "/mesh.env"
 	writeFile(t, path, envBeforeEdit)
-	return &turnRecover{mesh: &Mesh{EnvFile: path}, params: TurnRecoverParams{Failed: "t1", Replacement: "turn:t3"}, replacement: uri(t, "turn:t3")}
+	r := &turnRecover{mesh: &Mesh{EnvFile: path}, params: TurnRecoverParams{Failed: "t1", Replacement: "turn:t3"}, replacement: uri(t, "turn:t3")}
+	r.edit = r.replaceFailed
+	return r
 }
 
 // Edit and undo give the old file, and either notices a foreign edit between.

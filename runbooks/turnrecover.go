@@ -76,12 +76,17 @@ func NewTurnRecover(m *Mesh, p TurnRecoverParams) (*Recovery, error) {
 		return nil, err
 	}
 	t := &turnRecover{mesh: m, params: p, replacement: replacement}
-	t.edit = func(_, list string) string { return replaceServer(list, t.params.Failed, t.replacement) }
+	t.edit = t.replaceFailed
 	t.rec = &Recovery{
 		Run: NewRunID(), Runbook: TurnRecoverName, Scenario: "A", Params: params, Objective: ManualObjectiveA,
 		Survey: t.survey, Restore: t.restore, Steps: t.steps(), Completed: t.completed,
 	}
 	return t.rec, nil
+}
+
+// replaceFailed edits a list of the env file.
+func (t *turnRecover) replaceFailed(_, list string) string {
+	return replaceServer(list, t.params.Failed, t.replacement)
 }
 
 // The recovery objectives of scenario A.

@@ -49,6 +49,7 @@ func scripted(t *testing.T, l *lab.Lab, replies map[string]string) (*turnRecover
 		mesh: m, params: TurnRecoverParams{Failed: l.TURN[0].URI.Address(), Replacement: l.TURN[2].URI.String()},
 		replacement: l.TURN[2].URI, rec: &Recovery{Run: NewRunID()},
 	}
+	r.edit = r.replaceFailed
 	r.facts = turnFacts{
 		Failed: r.params.Failed, Replacement: r.params.Replacement, UsersKnown: true, SurveyedAt: time.Now().UTC(),
 		ServersBefore: serverTexts([]wire.ServerURI{l.TURN[0].URI, l.TURN[1].URI}),
