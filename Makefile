@@ -34,6 +34,7 @@ check: gen
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 	git diff --exit-code -- completions docs
+	@test -z "$$(git status --porcelain -- completions docs)" || { git status --short -- completions docs; exit 1; }
 	$(MAKE) lint
 
 lint:
@@ -45,6 +46,7 @@ gen:
 	$(GO) run ./cmd/meshctl completion zsh > completions/_meshctl
 	$(GO) run ./cmd/meshctl completion fish > completions/meshctl.fish
 	$(GO) run ./cmd/meshctl completion powershell > completions/meshctl.ps1
+	$(GO) run ./cmd/meshctl manual docs/man
 	$(GO) run ./cmd/meshctl explain --markdown > docs/codes.md
 
 # bench prints one JSON line per figure: what, bar, actual, ok.
@@ -67,6 +69,8 @@ cross:
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/meshctl
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 clean:
 	rm -rf bin dist

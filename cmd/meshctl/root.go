@@ -61,7 +61,7 @@ server under traffic, recovers it and shows the proof.`,
 	root.SetErr(a.err)
 	root.AddCommand(
 		newProbeCmd(a), newStatusCmd(a), newScenariosCmd(a), newExplainCmd(a), newTurnCmd(a), newMeshCmd(a), newValidateCmd(a), newDrillCmd(a), newLabCmd(a),
-		newWitnessCmd(a), newRunsCmd(a), newConfigCmd(a), newIncidentCmd(a), newVersionCmd(a),
+		newWitnessCmd(a), newRunsCmd(a), newConfigCmd(a), newIncidentCmd(a), newVersionCmd(a), newManualCmd(),
 	)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
