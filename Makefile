@@ -51,7 +51,13 @@ gen:
 
 # bench prints one JSON line per figure: what, bar, actual, ok.
 bench:
-	@{ $(GO) test -run '^$$' -bench 'FailoverOutage|RelayEcho|Start|Status' -benchtime 20x ./mesh ./probes ./cmd/meshctl && $(GO) test -run '^$$' -bench 'Append$$' -benchtime 500x ./witnessclient && $(GO) test -run '^$$' -bench 'RoundTrips|HundredEchoes|ManyServers|SilentServer' -benchtime 3x ./probes && $(GO) test -run '^$$' -bench 'Uclient' -benchtime 1x ./probes && $(GO) test -run '^$$' -bench 'ScanStats' -benchtime 5x ./mesh/control; } | awk -f .ci/bench.awk
+	@{ $(GO) test -run '^$$' -bench 'FailoverOutage|RelayEcho|Start|Status' -benchtime 20x ./mesh ./probes ./cmd/meshctl && \
+	  $(GO) test -run '^$$' -bench 'StandbyOutage|PlannedMove|SignalingFailover' -benchtime 5x ./mesh && \
+	  $(GO) test -run '^$$' -bench 'Partition|OneWayLoss' -benchtime 3x ./mesh/lab && \
+	  $(GO) test -run '^$$' -bench 'Append$$' -benchtime 500x ./witnessclient && \
+	  $(GO) test -run '^$$' -bench 'RoundTrips|HundredEchoes|ManyServers|SilentServer' -benchtime 3x ./probes && \
+	  $(GO) test -run '^$$' -bench 'Uclient' -benchtime 1x ./probes && \
+	  $(GO) test -run '^$$' -bench 'ScanStats' -benchtime 5x ./mesh/control; } | awk -f .ci/bench.awk
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \

@@ -282,35 +282,3 @@ func TestReconnectRepairsLinksThatAreDown(t *testing.T) {
 		t.Errorf("%s made the offer, want a1 at once", by)
 	}
 }
-
-// BenchmarkFailoverOutage measures for how long messages do not pass when the
-// TURN server of all links is killed under traffic.
-func BenchmarkFailoverOutage(b *testing.B) {
-	var gaps []time.Duration
-	for b.Loop() {
-		gaps = append(gaps, outage(b)...)
-	}
-	slices.Sort(gaps)
-	b.ReportMetric(millis(percentile(gaps, 50)), "ms/outage")
-	b.ReportMetric(millis(percentile(gaps, 95)), "ms/p95")
-	b.ReportMetric(millis(gaps[len(gaps)-1]), "ms/max")
-}
-
-func outage(b *testing.B) []time.Duration {
-	first, second := newRelay(b, true), newRelay(b, true)
-	m, f := newTestMesh(b), newTraffic(20*time.Millisecond)
-	m.addRelayed(3, uris(first, second), withTraffic(f))
-	m.onServer(first.uri)
-	f.start(b, m.agents)
-	m.eventually("messages", allArrive(f, time.Now(), 6))
-	killed := time.Now()
-	first.kill()
-	m.onServer(second.uri)
-	m.eventually("messages again", allArrive(f, time.Now(), 6))
-	f.stop()
-	for _, a := range m.agents {
-		_ = a.Close()
-	}
-	second.kill()
-	return f.gaps(killed)
-}

@@ -76,7 +76,7 @@ func newLink(a *Agent, peer string) *link {
 	l := &link{
 		agent: a, peer: peer, inbox: newInbox(), done: make(chan struct{}),
 		excluded: exclusions{}, state: wire.StateNew,
-		timer: time.NewTimer(0), pulse: time.NewTicker(a.o.Timing.pulse()),
+		timer: time.NewTimer(0), pulse: time.NewTicker(a.o.pulse()),
 	}
 	l.out.stream = newStream(a.o.ID)
 	l.healing = newHealing(a.o.Timing, func(name string, m metadata) { a.emit(name, peer, m) })

@@ -75,13 +75,13 @@ func (o *outbox) add(c *connection, encode func(stream string, seq int64) (wire.
 	return m, nil
 }
 
-// move sends everything that waits on another connection, in order.
+// move sends everything that waits, in order, on a connection that works now:
+// another one, or the same after a silence in which its channel may have given
+// messages up.
 func (o *outbox) move(c *connection) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.on != c {
-		o.on, o.given = c, 0
-	}
+	o.on, o.given = c, 0
 	o.pump(time.Now())
 }
 

@@ -14,7 +14,7 @@ type vigil struct {
 	lag       time.Duration // how late our ticks come, at worst lately
 	srtt      time.Duration // smoothed round trip, RFC 6298 section 2
 	rttvar    time.Duration
-	idle      int       // ticks since pion was asked
+	asked     time.Time // when pion was
 	last      time.Time // tick
 }
 
@@ -30,15 +30,18 @@ func (v *vigil) observe(now time.Time, every time.Duration) bool {
 	return late < every/2
 }
 
-// look asks the connection what has arrived. pion is only asked when messages
-// do not tell already, and for responses once per keepalive.
+// askEvery bounds how often pion is asked while messages tell already that the
+// path lives.
+const askEvery = 90 * time.Millisecond
+
+// look asks the connection what has arrived.
 func (v *vigil) look(c *connection, counts bool) {
 	if counts {
-		v.quiet, v.flat, v.idle = v.quiet+1, v.flat+1, v.idle+1
+		v.quiet, v.flat = v.quiet+1, v.flat+1
 	}
 	if heard := c.heard.Load(); heard != v.heard {
 		v.heard, v.quiet = heard, 0
-		if v.idle < 2 {
+		if v.last.Sub(v.asked) < askEvery {
 			return
 		}
 	}
@@ -46,7 +49,7 @@ func (v *vigil) look(c *connection, counts bool) {
 	if !ok {
 		return
 	}
-	v.idle = 0
+	v.asked = v.last
 	if stats.BytesReceived != v.bytes {
 		v.bytes, v.quiet = stats.BytesReceived, 0
 	}
@@ -81,5 +84,5 @@ func (v *vigil) deaf(every, limit time.Duration) bool {
 	return time.Duration(v.flat)*every > limit+v.slack()
 }
 
-// lately tells whether something arrived within two ticks.
-func (v *vigil) lately() bool { return v.quiet <= 2 }
+// lately tells whether something arrived within a few ticks.
+func (v *vigil) lately() bool { return v.quiet <= 4 }

@@ -9,12 +9,19 @@ import (
 
 var errEnded = errors.New("the connection ended before it worked")
 
-// pulse is how often a link looks whether its paths live.
-func (t Timing) pulse() time.Duration { return max(t.Keepalive/2, time.Millisecond) }
+// pulse is how often a link looks whether its paths live: twice as often when
+// it can change over to another at once.
+func (o AgentOptions) pulse() time.Duration {
+	pulse := o.Timing.Keepalive / 2
+	if o.Standby {
+		pulse /= 2
+	}
+	return max(pulse, time.Millisecond)
+}
 
 // deafAfter is how long our checks may stay without response while the peer is
 // heard.
-func (t Timing) deafAfter() time.Duration { return max(3*t.Keepalive, t.Disconnected) + t.Keepalive }
+func (t Timing) deafAfter() time.Duration { return max(3*t.Keepalive, t.Disconnected) }
 
 // spareAfter is the silence after which a second path that lives is preferred:
 // changing over costs nothing.
@@ -26,7 +33,7 @@ func (l *link) watch(now time.Time) {
 	if c == nil || c.over() {
 		return
 	}
-	every := t.pulse()
+	every := l.agent.o.pulse()
 	counts := c.vigil.observe(now, every)
 	c.vigil.look(c, counts)
 	if c.vigil.quiet == 0 {
@@ -53,7 +60,7 @@ func (l *link) watch(now time.Time) {
 // for both sides.
 func (l *link) selfHeal() {
 	c, t := l.conn, l.agent.o.Timing
-	if !l.quiet || !c.up() || c.vigil.quiet > 0 || c.vigil.deaf(t.pulse(), t.Keepalive*3/2) {
+	if !l.quiet || !c.up() || c.vigil.quiet > 0 || c.vigil.deaf(l.agent.o.pulse(), t.Keepalive*3/2) {
 		return
 	}
 	if l.attempt != nil && l.attempt.restart {

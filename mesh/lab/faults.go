@@ -48,6 +48,7 @@ func faultKinds() []faultKind {
 		turnFault(faultPorts, "no relay port is left (508; coturn restarts)"),
 		turnFault(faultRangeClosed, "a firewall lets in only answers: nothing unsolicited reaches an allocation (pion only)"),
 		turnFault(faultExternal, "allocations announce an address where nothing is (coturn restarts)"),
+		turnFlaps(),
 		credentialsExpired(),
 		controllerFault("controller-lies", "admin calls are answered with 200 and not carried out"),
 		controllerFault("controller-html", "every call is answered with 200 and a page of HTML; none is carried out"),

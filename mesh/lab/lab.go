@@ -47,6 +47,9 @@ type Options struct {
 	// Check makes the check of TURN servers that agents use, from the lab's
 	// credentials; nil: they do not check.
 	Check func(username string, password secret.Secret) mesh.TURNCheck
+	// Agent changes what the agents are started with; nil: they are relay-only,
+	// with mesh.LabTiming.
+	Agent func(*mesh.AgentOptions)
 }
 
 // Lab is a running mesh. Its fields do not change.
@@ -83,6 +86,7 @@ type Lab struct {
 	witnessSite    *site
 	controllerSite *site
 
+	flaps   flapping
 	faultMu sync.Mutex // one fault is injected or healed at a time
 	active  []Fault
 
@@ -265,10 +269,14 @@ func (l *Lab) agentOptions() mesh.AgentOptions {
 			o.TURNServers = append(o.TURNServers, t.URI)
 		}
 	}
+	if l.options.Agent != nil {
+		l.options.Agent(&o)
+	}
 	return o
 }
 
 func (l *Lab) startAgents() error {
+	l.onClose(l.flaps.close)
 	l.onClose(l.fleet.close)
 	for _, id := range l.Agents {
 		if err := l.fleet.start(id); err != nil {

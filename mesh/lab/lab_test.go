@@ -154,7 +154,7 @@ func checkOutages(t *testing.T, l *Lab, since time.Time) {
 		t.Errorf("%d directions", len(outages))
 	}
 	for _, o := range outages {
-		if !o.Recovered || o.Outage < 300*time.Millisecond || o.FirstAfter.Sub(o.LastBefore) != o.Outage || !o.FirstAfter.After(since) {
+		if !o.Recovered || o.Outage < 100*time.Millisecond || o.FirstAfter.Sub(o.LastBefore) != o.Outage || !o.FirstAfter.After(since) {
 			t.Errorf("%+v", o)
 		}
 	}
