@@ -102,16 +102,19 @@ func TestRunSurvivesHostileStreams(t *testing.T) {
 // TestRedirectsEnd has servers that send their clients in circles.
 func TestRedirectsEnd(t *testing.T) {
 	var to [2]wire.ServerURI
+	known := make(chan struct{})
 	asked := make(chan struct{}, 100)
 	for i := range to {
 		to[i] = scripted(t, func(m *stun.Message, _ netip.AddrPort) [][]byte {
 			if !isAllocate(m) {
 				return nil
 			}
+			<-known
 			asked <- struct{}{}
 			return [][]byte{refuse(m, stun.CodeTryAlternate, &stun.AlternateServer{IP: loopback, Port: to[1-i].Port})}
 		})
 	}
+	close(known)
 	r := probes.TURN{Target: to[0], Credentials: goodLogin(), Schedule: brief}.Run(t.Context())
 	if len(r.Findings) != 2 || r.Findings[1].Code != probes.CodeTURNRedirect || !strings.HasSuffix(r.Findings[1].Summary, "again") {
 		t.Errorf("findings %+v, want two redirects", r.Findings)
