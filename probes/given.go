@@ -77,7 +77,7 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 	resend := time.NewTimer(retry)
 	defer resend.Stop()
 	var settled *patience
-	for over := false; !over && ctx.Err() == nil && q.err == nil && !(q.proven() && q.inbound); {
+	for over := false; !over && ctx.Err() == nil && q.err == nil; {
 		select {
 		case <-ctx.Done():
 		case <-settled.fired():
@@ -105,6 +105,7 @@ func (q *inquiry) run(ctx context.Context, retry time.Duration) {
 			retry = settling / 12
 			resend.Reset(retry)
 		}
+		over = over || q.proven() && q.inbound
 	}
 	if q.ended.IsZero() {
 		q.ended = time.Now()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -75,7 +76,7 @@ func frame(head []byte) (size, keep int, err error) {
 // write pads ChannelData to a multiple of four bytes.
 func (s *stream) write(b []byte) error {
 	if padding := -len(b) & 3; padding > 0 && !stun.IsMessage(b) {
-		b = append(b[:len(b):len(b)], make([]byte, padding)...)
+		b = append(slices.Clip(b), make([]byte, padding)...)
 	}
 	if err := s.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err

@@ -66,8 +66,6 @@ func Over(target wire.ServerURI, transports ...Transport) []wire.ServerURI {
 	return targets
 }
 
-func (t Transport) secure() bool { return t == TLS || t == DTLS }
-
 // reliable tells that the transport itself repeats what gets lost.
 func (t Transport) reliable() bool { return t == TCP || t == TLS }
 
