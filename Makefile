@@ -51,7 +51,7 @@ gen:
 
 # bench prints one JSON line per figure: what, bar, actual, ok.
 bench:
-	@{ $(GO) test -run '^$$' -bench 'FailoverOutage|RelayEcho|Start|Status' -benchtime 20x ./mesh ./probes ./cmd/meshctl && \
+	@{ $(GO) test -run '^$$' -bench 'FailoverOutage|RelayEcho|Start|TabBash|Status' -benchtime 20x ./mesh ./probes ./cmd/meshctl && \
 	  $(GO) test -run '^$$' -bench 'StandbyOutage|PlannedMove|SignalingFailover' -benchtime 5x ./mesh && \
 	  $(GO) test -run '^$$' -bench 'Partition|OneWayLoss' -benchtime 3x ./mesh/lab && \
 	  $(GO) test -run '^$$' -bench 'Append$$' -benchtime 500x ./witnessclient && \

@@ -40,6 +40,8 @@ BEGIN {
 >>>>>>> 20d89a0 (mesh: bars for outages; messages are sent again when a path heals by itself; mesh/lab: fault cases 1 to 22 as tests, a TURN server that comes and goes)
   bar["BenchmarkStartVersion ms/start"] = 25
   what["BenchmarkStartVersion ms/start"] = "meshctl version: median wall time"
+  bar["BenchmarkTabBash ms/tab"] = 50
+  what["BenchmarkTabBash ms/tab"] = "TAB in bash with every server down: median wall time"
   bar["BenchmarkStartComplete ms/start"] = 25
   what["BenchmarkStartComplete ms/start"] = "meshctl __complete: median wall time"
   bar["BenchmarkAppend x/bare"] = 1.5

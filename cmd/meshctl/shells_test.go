@@ -97,6 +97,19 @@ func shellMesh(t *testing.T, dir string) (env []string, run string) {
 	for key, value := range testEnv(dir) {
 		env = append(env, key+"="+value)
 	}
+	writeDeadMesh(t, dir)
+	env = append(env, "MESHCTL_CONFIG="+filepath.Join(dir, "meshctl.yaml"))
+	onTerminal(t, env, "witness", "log", "--event", "x").ends(t, exitAuditPending)
+	journals, err := filepath.Glob(filepath.Join(dir, "xdg-state", "meshctl", "infrafabric", "runs", "*.jsonl"))
+	if err != nil || len(journals) != 1 {
+		t.Fatalf("journals: %v, %v", journals, err)
+	}
+	return env, strings.TrimSuffix(filepath.Base(journals[0]), ".jsonl")
+}
+
+// writeDeadMesh is the configuration of a mesh in which nothing answers.
+func writeDeadMesh(t testing.TB, dir string) {
+	t.Helper()
 	for name, text := range map[string]string{
 		"meshctl.yaml": "signaling: [{url: \"ws://127.0.0.1:1\"}]\ncontroller: {url: \"http://127.0.0.1:1\"}\nwitness: {url: \"http://127.0.0.1:1\"}\nturn: {env_file: mesh.env}\n",
 		"mesh.env":     "TURN_SERVERS=turn:turn1.example:3478,turn:turn2.example:3478\n",
@@ -105,11 +118,4 @@ func shellMesh(t *testing.T, dir string) (env []string, run string) {
 			t.Fatal(err)
 		}
 	}
-	env = append(env, "MESHCTL_CONFIG="+filepath.Join(dir, "meshctl.yaml"))
-	onTerminal(t, env, "witness", "log", "--event", "x").ends(t, exitAuditPending)
-	journals, err := filepath.Glob(filepath.Join(dir, "xdg-state", "meshctl", "infrafabric", "runs", "*.jsonl"))
-	if err != nil || len(journals) != 1 {
-		t.Fatalf("journals: %v, %v", journals, err)
-	}
-	return env, strings.TrimSuffix(filepath.Base(journals[0]), ".jsonl")
 }
