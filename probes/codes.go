@@ -118,6 +118,7 @@ const (
 	CodeLocalFault = "probe.local"
 
 	CodeProbeInterrupted = "probe.interrupted"
+	CodeNoRoute          = "probe.noRoute"
 )
 
 // Meaning is what a finding code says, whatever the target.
@@ -343,6 +344,8 @@ var meanings = []Meaning{
 
 	{CodeDNSFailed, Fail, "the server's name does not resolve",
 		"check the spelling, the DNS record and this host's resolver"},
+	{CodeNoRoute, Skip, "this host has no route to this address",
+		"probe from a host that has one, such as one with IPv6"},
 	{CodeProbeInterrupted, Unknown, "the probe was stopped before it had an answer", ""},
 	{CodeLocalFault, Unknown, "this host could not ask",
 		"check the local network, its firewall and the limit of open files"},

@@ -17,7 +17,7 @@ const SchemeTLS = "tls"
 // certificate in order, and is it a STUN or TURN server where the target is
 // one?
 type Handshake struct {
-	Target  wire.ServerURI // stuns, turns, or SchemeTLS with a port
+	Target  wire.ServerURI // stuns or turns, also over DTLS; or SchemeTLS with a port
 	Server  netip.AddrPort // asked in place of the address that Target resolves to; not valid = that
 	Roots   *x509.CertPool // certificate authorities; nil = the system's
 	Timeout time.Duration  // of the whole probe; 0 = as long as the quick schedule
@@ -40,7 +40,11 @@ func (p Handshake) findings(ctx context.Context) []Finding {
 			return []Finding{refusalFinding(err, nil)}
 		}
 	}
-	d := dialer{service: "tls", transport: TLS, host: p.Target.Host, server: server, schedule: schedule}
+	transport := TLS
+	if p.Target.Secure() {
+		transport = TransportOf(p.Target)
+	}
+	d := dialer{service: "tls", transport: transport, host: p.Target.Host, server: server, schedule: schedule}
 	s, err := d.dial(ctx)
 	if err != nil {
 		return []Finding{refusalFinding(err, nil)}

@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -27,6 +28,12 @@ func (r Report) Problem() (Finding, bool) {
 // Unresolved is the report of a target whose address Endpoints did not find.
 func Unresolved(probe string, target wire.ServerURI, started time.Time, err error) Report {
 	return newReport(probe, target, started, []Finding{refusalFinding(err, nil)})
+}
+
+// NoRoute is the report of an address that this host has no way to, as IPv6
+// often: a target that has others is asked there.
+func NoRoute(probe string, target wire.ServerURI, server netip.AddrPort) Report {
+	return newReport(probe, target, time.Now(), []Finding{newFinding(CodeNoRoute, server.String(), Fact{"address", server.String()})})
 }
 
 // Fact returns the value of a fact of the finding, "" without it.

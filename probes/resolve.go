@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -44,6 +45,15 @@ func Endpoints(ctx context.Context, resolver Resolver, target wire.ServerURI) ([
 		return nil, l.refusal(ctx, err)
 	}
 	return found[:min(len(found), maxEndpoint)], nil
+}
+
+// Routable tells whether this host has a route to an address. Nothing is sent.
+func Routable(address netip.AddrPort) bool {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(address))
+	if err == nil {
+		_ = conn.Close()
+	}
+	return !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
 // resolve gives the first address of a target.

@@ -116,11 +116,17 @@ func (a *app) runProbe(ctx context.Context, kind string, args []string, o probeO
 	}
 	defer plan.close()
 	notes := a.progress()
-	for {
+	for shown := false; ; shown = true {
 		started := time.Now()
 		round := plan.run(ctx, notes)
 		round.ExitCode = verdictCode(round.Verdict, o.failOn)
+		if o.every > 0 {
+			round.at = time.Now()
+		}
 		if errors.Is(context.Cause(ctx), errInterrupted) {
+			if shown { // what was found out before says more than a round that was cut short
+				return withCode(exitInterrupted)
+			}
 			round.ExitCode = exitInterrupted
 		}
 		if err := a.showProbes(round); err != nil {

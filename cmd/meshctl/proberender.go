@@ -42,7 +42,11 @@ func (p *page) probes(round probeRound, verbose bool) {
 				q.Received, q.Sent, q.Loss*100, q.Jitter, q.P50, q.P95, q.P99)
 		}
 	}
-	p.line("%s %s, in %s", p.verdict(round.Verdict), count(round), round.took.Round(time.Millisecond))
+	at := ""
+	if !round.at.IsZero() {
+		at = ", at " + round.at.Format(time.TimeOnly)
+	}
+	p.line("%s %s, in %s%s", p.verdict(round.Verdict), count(round), round.took.Round(time.Millisecond), at)
 }
 
 func (p *page) facts(f probes.Finding) {

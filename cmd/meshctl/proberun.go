@@ -13,8 +13,9 @@ import (
 	"github.com/infrafabric/meshctl/runbooks"
 )
 
-// maxProbes bounds how many targets are asked at one time.
-const maxProbes = 64
+// maxProbes bounds how many targets are asked at one time: each needs some
+// sockets, and a process has a thousand.
+const maxProbes = 256
 
 // probePlan is what to ask. A task is one target; it can yield several
 // reports, such as one for each transport and address.
@@ -31,6 +32,7 @@ type probeRound struct {
 	Reports  []probed       `json:"reports"`
 
 	took time.Duration
+	at   time.Time // when it ended, with --every
 }
 
 // probed is a report as it is shown.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,18 +18,33 @@ type located struct {
 	servers []netip.AddrPort
 }
 
+func (l *located) routable() bool { return probes.Routable(l.servers[0]) }
+
+func (l *located) skipped(kind string) []probes.Report {
+	var reports []probes.Report
+	for i, target := range l.targets {
+		reports = append(reports, probes.NoRoute(kind, target, l.servers[i]))
+	}
+	return reports
+}
+
 // ask looks a server up and asks it at every address.
 func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) []probes.Report {
 	places, reports := p.locate(ctx, kind, over)
 	found := make([][]probes.Report, len(places))
+	reachable := slices.ContainsFunc(places, (*located).routable) // else to say so is the probe's matter
 	var asked sync.WaitGroup
 	for i, place := range places {
+		if reachable && !place.routable() {
+			found[i] = place.skipped(kind)
+			continue
+		}
 		asked.Go(func() {
 			if kind == "turn" {
 				found[i] = p.turn(place).Run(ctx)
 				return
 			}
-			found[i] = p.stun(ctx, place)
+			found[i] = place.each(ctx, kind, p)
 		})
 	}
 	asked.Wait()
@@ -79,13 +95,16 @@ func (p *planner) turn(place *located) probes.Matrix {
 	}
 }
 
-func (p *planner) stun(ctx context.Context, place *located) []probes.Report {
-	reports := make([]probes.Report, len(place.targets))
+// each asks a server over each of its transports.
+func (l *located) each(ctx context.Context, kind string, p *planner) []probes.Report {
+	reports := make([]probes.Report, len(l.targets))
 	var asked sync.WaitGroup
-	for i, target := range place.targets {
-		asked.Go(func() {
-			reports[i] = probes.STUN{Target: target, Server: place.servers[i], Roots: p.roots, Schedule: p.schedule()}.Run(ctx)
-		})
+	for i, target := range l.targets {
+		var probe prober = probes.STUN{Target: target, Server: l.servers[i], Roots: p.roots, Schedule: p.schedule()}
+		if kind == "tls" {
+			probe = probes.Handshake{Target: target, Server: l.servers[i], Roots: p.roots}
+		}
+		asked.Go(func() { reports[i] = probe.Run(ctx) })
 	}
 	asked.Wait()
 	return reports

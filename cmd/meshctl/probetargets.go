@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"net/url"
@@ -168,16 +169,18 @@ func (p *planner) addTLS(args []string, all bool) error {
 		list = append(list, found...)
 	}
 	for _, target := range unique(list) {
-		p.task(probes.Handshake{Target: target, Roots: p.roots})
+		p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probes.Report {
+			return p.ask(ctx, "tls", []wire.ServerURI{target})
+		})
 	}
 	return nil
 }
 
-// tlsTargets is all of the configuration that speaks TLS over TCP.
+// tlsTargets is all of the configuration that speaks TLS or DTLS.
 func (p *planner) tlsTargets() []string {
 	var list []string
 	for _, u := range append(p.config.configured("turn"), p.config.configured("stun")...) {
-		if u.Secure() && u.EffectiveTransport() == "tcp" {
+		if u.Secure() {
 			list = append(list, u.String())
 		}
 	}
