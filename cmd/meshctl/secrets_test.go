@@ -43,6 +43,13 @@ var secretCommands = []string{
 	"config show",
 	"config show --output json",
 	"config check",
+	"config check --online --output json",
+	"turn credential mint --user u",
+	"turn credential mint --output json",
+	"turn credential decode 1735689600:CANARY-nothing --output json",
+	"incident declare --id I-1 --summary s --yes",
+	"incident declare --id S-1 --summary s --security --yes --output json",
+	"runs report CANARY-nothing",
 }
 
 // reflecting answers as a service that shows its clients' secrets: in an error, in
@@ -75,12 +82,19 @@ prometheus: {url: "http://HTTP", key_file: DIR/prometheus.key}
 turn:
   env_file: DIR/mesh.env
   rest: {secrets: [{name: main, file: DIR/rest.key}]}
+notify:
+  routes:
+    - {type: slack, url_file: DIR/slack.url}
+    - {type: pagerduty, key_file: DIR/pager.key, url: "http://HTTP"}
+  security:
+    - {type: webhook, url_file: DIR/garbled.url}
 `
 
 func TestNoCommandShowsASecret(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"witness.key": "CANARY-witness", "prometheus.key": "CANARY-prometheus", "rest.key": "CANARY-rest",
+		"slack.url": "http://127.0.0.1:1/CANARY-hook", "pager.key": "CANARY-pager", "garbled.url": "https://%zzCANARY-garbled",
 		"mesh.env": "TURN_SERVERS=turn:127.0.0.1:1\nSTUN_SERVERS=stun:127.0.0.1:1\nTURN_USERNAME=u\nTURN_PASSWORD=CANARY-env-file\nIF_WITNESS_API_KEY=CANARY-env-key\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
