@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/infrafabric/meshctl/runbooks/targets"
 )
 
 // setting is one value that holds, and where it comes from.
@@ -51,11 +53,33 @@ func (a *app) settings(c config) []setting {
 	c.Thresholds, c.Timings = c.Thresholds.effective(), c.Timings.effective()
 	l := settingList{places: c.places()}
 	l.walk("", reflect.ValueOf(c))
+	env, err := targets.ReadEnvFile(c.TURN.EnvFile)
+	if here := err == nil && c.TURN.Host == ""; here {
+		l.all = append(l.all, a.envFileSettings(c, env)...)
+	}
 	for _, s := range c.secrets() {
 		value, source := a.secretState(s)
+		if s.key == "turn.password" && value != "[redacted]" && err == nil && has(env, "TURN_PASSWORD") {
+			value, source = "[redacted]", "TURN_PASSWORD of the env file"
+		}
 		l.all = append(l.all, setting{s.key, value, source})
 	}
 	return l.all
+}
+
+// envFileSettings are what the mesh's own env file says where the
+// configuration says nothing.
+func (a *app) envFileSettings(c config, env targets.EnvFile) []setting {
+	var all []setting
+	if name := a.getenv("MESHCTL_TURN_USERNAME"); c.TURN.Username == "" && name != "" {
+		all = append(all, setting{"turn.username", name, "environment MESHCTL_TURN_USERNAME"})
+	} else if name, _ := env.Value("TURN_USERNAME"); c.TURN.Username == "" && len(c.TURN.REST.Secrets) == 0 && name != "" {
+		all = append(all, setting{"turn.username", name, "TURN_USERNAME of the env file"})
+	}
+	if policy, _ := env.Value("ICE_TRANSPORT_POLICY"); c.Agents.RelayOnly == nil && policy != "" {
+		all = append(all, setting{"agents.relay_only", fmt.Sprint(policy == "relay"), "ICE_TRANSPORT_POLICY of the env file"})
+	}
+	return all
 }
 
 type settingList struct {
