@@ -1,16 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -133,4 +139,33 @@ func cmdPeer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no peer: %s", p.stderr.String())
 	}
 	ts.Setenv(args[0], ready.Address)
+}
+
+// A certificate that is not trusted expires too: its gauge is there.
+func TestProbeTLSGauge(t *testing.T) {
+	for key, value := range testEnv(t.TempDir()) {
+		t.Setenv(key, value)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	var out, errOut bytes.Buffer
+	if code := run([]string{"probe", "tls", address, "--output", "prom"}, nil, &out, &errOut); code != exitUnhealthy {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	labels := fmt.Sprintf(`{kind="tls",target="tls:%s",address="%s"`, address, address)
+	notAfter := strconv.FormatFloat(float64(server.Certificate().NotAfter.Unix()), 'g', -1, 64)
+	for _, want := range []string{
+		"meshctl_cert_not_after_timestamp_seconds" + labels + "} " + notAfter + "\n",
+		"meshctl_probe_success" + labels + "} 0\n", "meshctl_exit_code{command=\"probe tls\"} 3\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, out.String())
+		}
+	}
+	if err := readProm(out.String()); err != nil {
+		t.Error(err)
+	}
 }

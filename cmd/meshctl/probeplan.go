@@ -88,7 +88,7 @@ func (p *planner) add(ctx context.Context, kind string, args []string, all bool)
 
 // task plans a probe.
 func (p *planner) task(probe prober) {
-	p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probes.Report { return []probes.Report{probe.Run(ctx)} })
+	p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probed { return []probed{newProbed(probe.Run(ctx), netip.AddrPort{})} })
 }
 
 // addServers plans STUN or TURN servers over all wanted transports and at all
@@ -114,7 +114,7 @@ func (p *planner) addServers(ctx context.Context, kind string, args []string, al
 		if len(p.options.transports) > 0 {
 			over = probes.Over(target, transports(p.options.transports)...)
 		}
-		p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probes.Report { return p.ask(ctx, kind, over) })
+		p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probed { return p.ask(ctx, kind, over) })
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ const maxProbes = 256
 // probePlan is what to ask. A task is one target; it can yield several
 // reports, such as one for each transport and address.
 type probePlan struct {
-	tasks  []func(ctx context.Context) []probes.Report
+	tasks  []func(ctx context.Context) []probed
 	expect time.Duration // at most, for those who wait
 	close  func()
 }
@@ -44,7 +45,7 @@ type probed struct {
 
 func (p probePlan) run(ctx context.Context, notes *progress) probeRound {
 	started := time.Now()
-	all := make([][]probes.Report, len(p.tasks))
+	all := make([][]probed, len(p.tasks))
 	var done atomic.Int64
 	stop := p.watch(notes, &done)
 	var group errgroup.Group
@@ -62,7 +63,7 @@ func (p probePlan) run(ctx context.Context, notes *progress) probeRound {
 	for _, reports := range all {
 		for _, r := range reports {
 			round.Verdict = round.Verdict.Worse(r.Verdict)
-			round.Reports = append(round.Reports, newProbed(r))
+			round.Reports = append(round.Reports, r)
 		}
 	}
 	if len(round.Reports) == 0 {
@@ -71,8 +72,13 @@ func (p probePlan) run(ctx context.Context, notes *progress) probeRound {
 	return round
 }
 
-func newProbed(r probes.Report) probed {
+// newProbed takes the address from where the probe went, else from what it
+// says.
+func newProbed(r probes.Report, server netip.AddrPort) probed {
 	p := probed{Report: r, DurationMS: milliseconds(r.Took)}
+	if server.IsValid() {
+		p.Address = server.String()
+	}
 	for i, f := range p.Findings {
 		if p.Address == "" {
 			p.Address = f.Fact("address")

@@ -29,8 +29,8 @@ func (l *located) skipped(kind string) []probes.Report {
 }
 
 // ask looks a server up and asks it at every address.
-func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) []probes.Report {
-	places, reports := p.locate(ctx, kind, over)
+func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) []probed {
+	places, lost := p.locate(ctx, kind, over)
 	found := make([][]probes.Report, len(places))
 	reachable := slices.ContainsFunc(places, (*located).routable) // else to say so is the probe's matter
 	var asked sync.WaitGroup
@@ -48,8 +48,14 @@ func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) [
 		})
 	}
 	asked.Wait()
-	for _, more := range found {
-		reports = append(reports, more...)
+	var reports []probed
+	for _, r := range lost {
+		reports = append(reports, newProbed(r, netip.AddrPort{}))
+	}
+	for i, place := range places {
+		for j, r := range found[i] {
+			reports = append(reports, newProbed(r, place.servers[j]))
+		}
 	}
 	return reports
 }

@@ -169,7 +169,7 @@ func (p *planner) addTLS(args []string, all bool) error {
 		list = append(list, found...)
 	}
 	for _, target := range unique(list) {
-		p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probes.Report {
+		p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probed {
 			return p.ask(ctx, "tls", []wire.ServerURI{target})
 		})
 	}
