@@ -41,6 +41,7 @@ type Sites struct {
 	Balancer                        string // URL in front of the signaling servers; "" = none
 	Controller, Witness, Prometheus probes.Service
 	Upstream                        Upstream
+	EnvHost                         string           // where the env file is; "" = here
 	TLS                             []wire.ServerURI // everything that serves a certificate
 	Roots                           *x509.CertPool   // nil = the system's
 }

@@ -56,6 +56,8 @@ func (s *survey) driftParts(context.Context) []Part {
 func (s *survey) fileDrift() Part {
 	l, p := s.lists(), Part{Kind: PartDrift, Name: "env file"}
 	switch {
+	case s.mesh.Sites.EnvHost != "":
+		p.Verdict, p.Summary = probes.Skip, fmt.Sprintf("not readable from here: %s is on %s", s.mesh.EnvFile, s.mesh.Sites.EnvHost)
 	case !l.fileThere:
 		p.Verdict, p.Summary = probes.Skip, "no env file is configured"
 	case l.fileErr != nil:

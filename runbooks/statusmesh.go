@@ -162,7 +162,7 @@ type turnLists struct {
 
 func (m *Mesh) readTURNLists(ctx context.Context) turnLists {
 	var l turnLists
-	if l.fileThere = m.EnvFile != ""; l.fileThere {
+	if l.fileThere = m.EnvFile != "" && m.Sites.EnvHost == ""; l.fileThere {
 		l.file, l.fileErr = turnEntries(m.EnvFile)
 	}
 	config, err := m.Controller.Config(ctx)

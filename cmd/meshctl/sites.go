@@ -19,7 +19,7 @@ func (a *app) sites(c config) (runbooks.Sites, error) {
 		return runbooks.Sites{}, usageError("configuration %s: %w", c.path, err)
 	}
 	s := runbooks.Sites{
-		Balancer: c.Balancer.URL, Roots: roots, TLS: tlsTargets(c),
+		Balancer: c.Balancer.URL, Roots: roots, TLS: tlsTargets(c), EnvHost: c.TURN.Host,
 		Upstream: runbooks.Upstream{File: c.Balancer.File, Name: c.Balancer.Upstream, Host: c.Balancer.Host},
 	}
 	for _, server := range c.Signaling {
