@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -172,16 +173,33 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 		return body[:read], err
 	}
 	var pieces [][]byte
-	for {
-		piece, err := io.ReadAll(io.LimitReader(from, pieceSize))
+	for size := firstPiece; ; size = min(2*size, largestPiece) {
+		piece, err := fill(from, make([]byte, size))
 		pieces = append(pieces, piece)
-		if err != nil || len(piece) < pieceSize {
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
 			return bytes.Join(pieces, nil), err
 		}
 	}
 }
 
-const pieceSize = 1 << 20
+// fill reads until the piece is full. Unlike io.ReadFull it tells the end of a
+// body from one that was cut short.
+func fill(from io.Reader, piece []byte) ([]byte, error) {
+	n := 0
+	for n < len(piece) {
+		read, err := from.Read(piece[n:])
+		n += read
+		if err != nil {
+			return piece[:n], err
+		}
+	}
+	return piece, nil
+}
+
+const firstPiece, largestPiece = 4 << 10, 1 << 20
 
 func size(n int64) string {
 	if n%(1<<20) == 0 {
