@@ -44,8 +44,6 @@ type actionConfig struct {
 	Host    string   `yaml:"host"`
 }
 
-func (a actionConfig) empty() bool { return a.Systemd == "" && len(a.Command) == 0 && a.Host == "" }
-
 // balancerConfig is nginx in front of the signaling servers.
 type balancerConfig struct {
 	URL      string   `yaml:"url"` // what agents connect to

@@ -101,7 +101,7 @@ func (l *settingList) walk(key string, v reflect.Value) {
 			}
 		}
 	case reflect.Slice:
-		if words, ok := v.Interface().([]string); ok {
+		if words, ok := reflect.TypeAssert[[]string](v); ok {
 			l.add(key, strings.Join(words, " "))
 			return
 		}
@@ -109,7 +109,7 @@ func (l *settingList) walk(key string, v reflect.Value) {
 			l.walk(fmt.Sprintf("%s[%d]", key, i), v.Index(i))
 		}
 	default:
-		if d, ok := v.Interface().(duration); ok {
+		if d, ok := reflect.TypeAssert[duration](v); ok {
 			l.add(key, strings.TrimPrefix(time.Duration(d).String(), "0s"))
 		} else if !v.IsZero() {
 			l.add(key, fmt.Sprint(v.Interface()))

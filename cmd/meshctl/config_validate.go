@@ -168,7 +168,11 @@ func (p *problems) action(key string, a actionConfig) {
 func made(text, first, others string) bool {
 	for i, r := range text {
 		plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !plain && !(i == 0 && strings.ContainsRune(first, r)) && !(i > 0 && strings.ContainsRune(others, r)) {
+		also := others
+		if i == 0 {
+			also = first
+		}
+		if !plain && !strings.ContainsRune(also, r) {
 			return false
 		}
 	}

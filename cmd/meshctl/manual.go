@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,9 +55,7 @@ func manualPages(cmd *cobra.Command) map[string]string {
 		if sub.Hidden || sub.Name() == "help" {
 			continue
 		}
-		for name, text := range manualPages(sub) {
-			pages[name] = text
-		}
+		maps.Copy(pages, manualPages(sub))
 	}
 	return pages
 }
@@ -66,7 +65,7 @@ func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.Command
 // roff is a page in man(7).
 type roff struct{ strings.Builder }
 
-func (r *roff) section(name string) { fmt.Fprintf(r, ".SH %s\n", name) }
+func (r *roff) section(name string) { fmt.Fprintf(&r.Builder, ".SH %s\n", name) }
 
 // text escapes what roff would take for a request or a command.
 func (r *roff) text(line string) string {
@@ -117,11 +116,11 @@ func (r *roff) paragraph(first bool) {
 func manualPage(cmd *cobra.Command) string {
 	r := &roff{}
 	name := pageName(cmd)
-	fmt.Fprintf(r, ".TH %s 1 %s meshctl \"Manual of meshctl\"\n", strings.ToUpper(r.text(name)), manualDate)
+	fmt.Fprintf(&r.Builder, ".TH %s 1 %s meshctl \"Manual of meshctl\"\n", strings.ToUpper(r.text(name)), manualDate)
 	r.section("NAME")
-	fmt.Fprintf(r, "%s \\- %s\n", r.text(name), r.text(cmd.Short))
+	fmt.Fprintf(&r.Builder, "%s \\- %s\n", r.text(name), r.text(cmd.Short))
 	r.section("SYNOPSIS")
-	fmt.Fprintf(r, "\\fB%s\\fR %s\n", r.text(cmd.CommandPath()), r.text(usageRest(cmd)))
+	fmt.Fprintf(&r.Builder, "\\fB%s\\fR %s\n", r.text(cmd.CommandPath()), r.text(usageRest(cmd)))
 	r.section("DESCRIPTION")
 	text := cmd.Long
 	if text == "" {
@@ -161,7 +160,7 @@ func (r *roff) commands(cmd *cobra.Command) {
 	r.section("COMMANDS")
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() {
-			fmt.Fprintf(r, ".TP\n\\fB%s\\fR(1)\n%s\n", r.text(pageName(sub)), r.text(sub.Short))
+			fmt.Fprintf(&r.Builder, ".TP\n\\fB%s\\fR(1)\n%s\n", r.text(pageName(sub)), r.text(sub.Short))
 		}
 	}
 }
@@ -186,7 +185,7 @@ func (r *roff) options(title string, flags *pflag.FlagSet) {
 		if zero := f.DefValue == "" || f.DefValue == "false" || f.DefValue == "0" || f.DefValue == "0s" || f.DefValue == "[]"; !zero {
 			usage += " (default " + f.DefValue + ")"
 		}
-		fmt.Fprintf(r, ".TP\n%s\\fB%s\\fR%s\n%s\n", short, r.text("--"+f.Name), value, r.text(usage))
+		fmt.Fprintf(&r.Builder, ".TP\n%s\\fB%s\\fR%s\n%s\n", short, r.text("--"+f.Name), value, r.text(usage))
 	})
 }
 
@@ -214,7 +213,7 @@ func (r *roff) general() {
 	} {
 		r.section(`"` + s.title + `"`)
 		for _, item := range s.items {
-			fmt.Fprintf(r, ".TP\n\\fB%s\\fR\n%s\n", r.text(item[0]), r.text(item[1]))
+			fmt.Fprintf(&r.Builder, ".TP\n\\fB%s\\fR\n%s\n", r.text(item[0]), r.text(item[1]))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // shell is a real one, as an operator's session begins.
@@ -82,7 +83,7 @@ func shown(stream string) string {
 		case r == 0x1b:
 			escape = true
 		case escape:
-			escape = !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '\\')
+			escape = !unicode.IsLetter(r) && r != '\\'
 		case r >= ' ':
 			b.WriteRune(r)
 		}

@@ -66,7 +66,7 @@ func BenchmarkTabBash(b *testing.B) {
 		if err != nil {
 			b.Fatalf("bash: %v\n%s", err, out)
 		}
-		for _, line := range strings.Fields(string(out)) {
+		for line := range strings.FieldsSeq(string(out)) {
 			us, err := strconv.Atoi(line)
 			if err != nil {
 				b.Fatal(err)

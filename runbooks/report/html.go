@@ -19,7 +19,7 @@ func (w *writer) add(format string, args ...any) {
 			args[i] = html.EscapeString(visible(fmt.Sprint(v)))
 		}
 	}
-	fmt.Fprintf(w, format, args...)
+	fmt.Fprintf(&w.Builder, format, args...)
 }
 
 // visible replaces control characters, and those that turn the direction of
