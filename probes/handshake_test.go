@@ -87,10 +87,11 @@ func TestHandshake(t *testing.T) {
 		{"a web server in place of TURN", "turns", serveTLS(t, good), 0, probes.CodeTLSNotTURN},
 		{"that, and expired", "turns", serveTLS(t, cert(many, -hour)), 0, probes.CodeCertExpired + " " + probes.CodeTLSNotTURN},
 		{"no TLS", "turns", strings.TrimPrefix(rawTCP(t, "SSH-2.0-OpenSSH_9.2\r\n", false), "ws://"), 0, probes.CodeTLSNoListener},
-		{"hangs", "turns", strings.TrimPrefix(rawTCP(t, "", false), "ws://"), 300 * time.Millisecond, probes.CodeTLSHandshake},
+		{"hangs", "turns", strings.TrimPrefix(rawTCP(t, "", false), "ws://"), 4 * time.Second, probes.CodeTLSHandshake},
 		{"closed", "turns", closed.Addr().String(), 0, probes.CodeTLSClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			address := netip.MustParseAddrPort(tt.address)
 			p := probes.Handshake{
 				Target: wire.ServerURI{Scheme: tt.scheme, Host: address.Addr().String(), Port: int(address.Port())},

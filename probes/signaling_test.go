@@ -143,7 +143,7 @@ func TestSignaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = closed.Close()
-	const short = 300 * time.Millisecond
+	const short = 4 * time.Second // a busy machine registers within it
 	for _, tt := range []struct {
 		name    string
 		url     string
@@ -168,6 +168,7 @@ func TestSignaling(t *testing.T) {
 		{"no such name", "ws://a..b", 0, probes.CodeDNSFailed, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			timeout := tt.timeout
 			if timeout == 0 {
 				timeout = 20 * time.Second
@@ -192,10 +193,11 @@ func TestSignalingRegistry(t *testing.T) {
 		{"shared", shared, shared, false, 20 * time.Second, probes.CodeSignalingOK + " " + probes.CodeRegistryShared},
 		{"shared, from the balancer", shared, shared, true, 20 * time.Second, probes.CodeSignalingBalancer + " " + probes.CodeRegistryShared},
 		{"separate", shared, apart, false, 20 * time.Second, probes.CodeSignalingOK + " " + probes.CodeRegistrySeparate},
-		{"lost without a word", lossy, apart, false, 500 * time.Millisecond, probes.CodeSignalingOK + " " + probes.CodeRegistryUnproven},
+		{"lost without a word", lossy, apart, false, 4 * time.Second, probes.CodeSignalingOK + " " + probes.CodeRegistryUnproven},
 		{"the other is dead", shared, serve(t, reply(502, "")), false, 20 * time.Second, probes.CodeSignalingOK + " " + probes.CodeRegistryUnproven},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			id := "meshctl-" + strings.ReplaceAll(tt.name, " ", "-") // a server may take a while to forget the last one
 			r := probes.Signaling{URL: tt.from, Other: tt.to, ID: id, Balancer: tt.balancer, Timeout: tt.timeout}.Run(t.Context())
 			if codesOf(r) != tt.want {
