@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -228,10 +229,25 @@ func (s signalingStep) broken(ctx context.Context, err error) error {
 		return s.refusal(CodeTLSNoListener, "it answers without TLS", nil)
 	case s.name == "connect":
 		return s.refusal(CodeSignalingUnreachable, "", err)
-	case s.name == "upgrade" && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET):
-		return s.refusal(CodeSignalingProtocol, printable(innermost(err)), nil)
+	case s.name == "upgrade" && !hungUp(err):
+		return s.refusal(CodeSignalingProtocol, spoken(err), nil)
 	}
 	return s.refusal(CodeSignalingHangup, "the server closed the connection", nil)
+}
+
+// hungUp tells an end from an answer. net/http has no error of its own for a
+// server that closes before it is asked.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "server closed idle connection")
+}
+
+// spoken says what came in place of an HTTP response.
+func spoken(err error) string {
+	text := innermost(err)
+	if strings.Contains(text, "readLoopPeekFail") { // net/http, when it is told something before it asks
+		return "it speaks before it is asked"
+	}
+	return printable(text)
 }
 
 // innermost is the cause without what the libraries say around it.

@@ -160,7 +160,7 @@ func TestSignaling(t *testing.T) {
 		{"502", serve(t, reply(502, "")), 0, probes.CodeSignalingRefused, "HTTP 502"},
 		{"a web page", serve(t, reply(200, "<html>")), 0, probes.CodeSignalingProtocol, "HTTP 200 OK in place of an upgrade"},
 		{"a redirect", serve(t, http.RedirectHandler("/login", http.StatusFound)), 0, probes.CodeSignalingProtocol, "HTTP 302"},
-		{"another protocol", rawTCP(t, "SSH-2.0-OpenSSH_9.2\r\n", false), 0, probes.CodeSignalingProtocol, "malformed HTTP response"},
+		{"another protocol", rawTCP(t, "SSH-2.0-OpenSSH_9.2\r\n", false), 0, probes.CodeSignalingProtocol, "what answers is no WebSocket server"},
 		{"closes at once", rawTCP(t, "", true), 0, probes.CodeSignalingHangup, ""},
 		{"error reply", serve(t, says(`{"type":"error","message":"full\u001b[31m"}`)), 0, probes.CodeSignalingError, `it says "full?[31m"`},
 		{"another id", serve(t, says(`{"type":"registered","agent_id":"x","connected_agents":[]}`)), 0, probes.CodeSignalingGarbled, `"x"`},
