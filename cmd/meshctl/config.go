@@ -83,6 +83,10 @@ func readConfig(path string, c *config) error {
 	if err != nil {
 		return usageError("read configuration %s: %w", path, err)
 	}
+	return parseConfig(path, data, c)
+}
+
+func parseConfig(path string, data []byte, c *config) error {
 	if line := tooDeep(data); line > 0 {
 		return usageError("read configuration: %s:%d: nested more than %d deep", path, line, maxDepth)
 	}

@@ -51,3 +51,27 @@ func loadText(t *testing.T, text string) config {
 	}
 	return c
 }
+
+// Whatever is in the file, reading it ends with a configuration or one error,
+// and every value and place of it can be shown.
+func FuzzConfig(f *testing.F) {
+	f.Add(commentedConfig)
+	f.Add("mesh: a\nsignaling: [{name: x, url: \"wss://x\", restart: {command: [a]}}]\ntimings: {monitor: 5m}\n")
+	f.Add("a: &a [*a]\n")
+	f.Add("turn: !!binary x\n? {a: b}\n: c\n")
+	f.Add("signaling:\n- null\n- {}\nthresholds: {rtt_relay_warn_ms: .inf}\n")
+	a := &app{getenv: func(string) string { return "" }}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := defaultConfig()
+		if parseConfig("fuzz.yaml", []byte(text), &c) != nil || len(text) > 4096 {
+			return
+		}
+		c.path = "fuzz.yaml"
+		if len(c.valueChecks()) == 0 && c.check() != nil {
+			t.Error("check and problems do not agree")
+		}
+		c.TURN.EnvFile, c.TURN.PasswordFile = "", "" // the fuzzer reads no files
+		c.Controller.KeyFile, c.Witness.KeyFile, c.Prometheus.KeyFile, c.TURN.REST.Secrets, c.Notify = "", "", "", nil, notifyConfig{}
+		a.settings(c)
+	})
+}
