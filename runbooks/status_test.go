@@ -303,6 +303,39 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+func TestStatusOfAgents(t *testing.T) {
+	server := func(agents int, registry string) signalingAnswer {
+		a := signalingAnswer{agents: agents}
+		if registry != "" {
+			a.registry = &probes.Finding{Code: registry}
+		}
+		return a
+	}
+	const shared, separate, unproven = probes.CodeRegistryShared, probes.CodeRegistrySeparate, probes.CodeRegistryUnproven
+	for _, tt := range []struct {
+		name    string
+		servers []signalingAnswer
+		verdict probes.Verdict
+		said    string
+	}{
+		{"one", []signalingAnswer{server(2, "")}, probes.Pass, "2 agents"},
+		{"shared", []signalingAnswer{server(2, shared), server(2, shared)}, probes.Pass, "2 agents"},
+		{"separate", []signalingAnswer{server(2, separate), server(1, separate)}, probes.Pass, "3 agents"},
+		{"one of two is dead", []signalingAnswer{server(1, unproven), server(-1, "")}, probes.Pass, "1 agent registered"},
+		{"mixed", []signalingAnswer{server(2, shared), server(2, separate), server(1, separate)}, probes.Unknown, "2 or more"},
+		{"unproven", []signalingAnswer{server(2, unproven), server(2, unproven)}, probes.Unknown, "2 or more"},
+		{"all are dead", []signalingAnswer{server(-1, ""), server(-1, "")}, probes.Unknown, "no signaling server"},
+		{"nobody", []signalingAnswer{server(0, shared), server(0, shared)}, probes.Fail, "no agents"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &survey{signaling: func() []signalingAnswer { return tt.servers }}
+			if p := s.agentsPart(t.Context())[0]; p.Verdict != tt.verdict || !strings.Contains(p.Summary, tt.said) {
+				t.Errorf("%s %q, want %s %q", p.Verdict, p.Summary, tt.verdict, tt.said)
+			}
+		})
+	}
+}
+
 // A mesh without agents of its own: two agents that have no connection are a
 // failure, and a link that fails counts.
 func TestStatusOfConnections(t *testing.T) {

@@ -111,24 +111,37 @@ func (s *survey) registryPart(answers []signalingAnswer) []Part {
 	return []Part{p}
 }
 
-// agentsPart counts agents as the signaling servers know them, without ours.
+// agentsPart counts agents as the signaling servers know them, without ours:
+// servers that share know the same ones, and others have their own.
 func (s *survey) agentsPart(context.Context) []Part {
-	most, sum, asked, separate := 0, 0, 0, false
+	most, sum, asked := 0, 0, 0
+	shared, separate := 0, 0
 	for _, a := range s.signaling() {
 		if a.agents < 0 {
 			continue
 		}
 		asked++
 		most, sum = max(most, a.agents), sum+a.agents
-		separate = separate || a.registry != nil && a.registry.Code == probes.CodeRegistrySeparate
+		switch {
+		case a.registry == nil:
+		case a.registry.Code == probes.CodeRegistryShared:
+			shared++
+		case a.registry.Code == probes.CodeRegistrySeparate:
+			separate++
+		}
 	}
-	if asked == 0 {
-		return []Part{{Kind: PartAgents, Verdict: probes.Unknown, Summary: "no signaling server says who is registered"}}
-	}
-	if separate {
+	p := Part{Kind: PartAgents, Verdict: probes.Unknown}
+	switch {
+	case asked == 0:
+		p.Summary = "no signaling server says who is registered"
+		return []Part{p}
+	case asked > 1 && (shared > 0) == (separate > 0):
+		p.Summary = fmt.Sprintf("%d or more: which signaling servers share their agents is not known", most)
+		return []Part{p}
+	case separate > 0:
 		most = sum
 	}
-	p := Part{Kind: PartAgents, Verdict: probes.Pass, Summary: count(most, "agent registered", "agents registered"), Facts: map[string]any{"registered": most}}
+	p.Verdict, p.Summary, p.Facts = probes.Pass, count(most, "agent registered", "agents registered"), map[string]any{"registered": most}
 	if most == 0 {
 		p.Verdict, p.Summary, p.Hint = probes.Fail, "no agents are registered", "check the agents, then the signaling servers"
 	}

@@ -59,6 +59,8 @@ func (o statusOptions) check(a *app) error {
 		return usageError("--fail-on %s: not warn, unknown or fail", o.failOn)
 	case o.watch && (o.save != "" || o.diff != ""):
 		return usageError("--watch does not go with --save or --diff")
+	case o.watch && a.outfile != "":
+		return usageError("--watch does not go with --outfile: redirect the output")
 	case o.watch && a.output != "text" && a.output != "jsonl":
 		return usageError("--watch: only as text or jsonl")
 	case o.watch && (o.every < 100*time.Millisecond || o.every > time.Hour):
