@@ -5,7 +5,14 @@ function unit(key,  parts) { split(key, parts, "[ /]"); return parts[2] }
 BEGIN {
   bar["BenchmarkFailoverOutage ms/outage"] = 700
   what["BenchmarkFailoverOutage ms/outage"] = "automatic failover, relay only, TURN killed: median outage"
-<<<<<<< HEAD
+  bar["BenchmarkFullMesh ms/mesh"] = 2000
+  what["BenchmarkFullMesh ms/mesh"] = "30 agents in one process, 435 links: time until all are connected"
+  bar["BenchmarkFullMesh MB/mesh"] = 250
+  what["BenchmarkFullMesh MB/mesh"] = "30 agents in one process, 435 links: resident memory"
+  bar["BenchmarkFullMesh goroutines/left"] = 0
+  what["BenchmarkFullMesh goroutines/left"] = "30 agents in one process: goroutines left after close"
+  bar["BenchmarkThroughput x/bare-time"] = 1.176
+  what["BenchmarkThroughput x/bare-time"] = "delivery of signed 1 KiB messages, one pair: time against bare pion with the same signed bytes"
   bar["BenchmarkRelayEcho ms/echo"] = 20
   what["BenchmarkRelayEcho ms/echo"] = "one verified relay echo, release included, pion: median"
   bar["BenchmarkRelayEchoCoturn ms/echo"] = 20
@@ -22,7 +29,6 @@ BEGIN {
   what["BenchmarkSilentServer ms/verdict"] = "silent server named"
   peer["BenchmarkUclientEcho ms/uclient-echo"] = "for comparison: one echo by turnutils_uclient"
   peer["BenchmarkUclientHundred ms/uclient-100"] = "for comparison: 100 clients of turnutils_uclient"
-=======
   bar["BenchmarkFailoverOutage messages/lost"] = 0
   what["BenchmarkFailoverOutage messages/lost"] = "reliable messages lost meanwhile"
   bar["BenchmarkStandbyOutage ms/outage"] = 300
@@ -37,7 +43,6 @@ BEGIN {
   what["BenchmarkOneWayLoss ms/found"] = "one-way loss found by the side that hears everything, production timing"
   bar["BenchmarkRelayEcho ms/echo"] = 50
   what["BenchmarkRelayEcho ms/echo"] = "one verified relay echo: median"
->>>>>>> 20d89a0 (mesh: bars for outages; messages are sent again when a path heals by itself; mesh/lab: fault cases 1 to 22 as tests, a TURN server that comes and goes)
   bar["BenchmarkStartVersion ms/start"] = 25
   what["BenchmarkStartVersion ms/start"] = "meshctl version: median wall time"
   bar["BenchmarkTabBash ms/tab"] = 50

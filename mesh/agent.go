@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/transport/v5"
@@ -76,6 +77,7 @@ type Agent struct {
 	ctx         context.Context // ends the agent
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
+	bandwidth   atomic.Pointer[Bandwidth] // nil: free
 
 	mu    sync.Mutex
 	peers map[string]bool

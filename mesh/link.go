@@ -26,6 +26,7 @@ type link struct {
 	kind  atomic.Int32  // of peer: unknown, ours or plain
 	probe probe
 	out   outbox
+	pacer pacer
 	in    intake
 
 	mu    sync.Mutex  // guards changes of conn and next and of their servers, which others read
@@ -79,6 +80,10 @@ func newLink(a *Agent, peer string) *link {
 		timer: time.NewTimer(0), pulse: time.NewTicker(a.o.pulse()),
 	}
 	l.out.stream = newStream(a.o.ID)
+	l.out.pacer = &l.pacer
+	if b := a.bandwidth.Load(); b != nil {
+		l.pacer.set(*b)
+	}
 	l.healing = newHealing(a.o.Timing, func(name string, m metadata) { a.emit(name, peer, m) })
 	l.stopTimer()
 	return l

@@ -20,7 +20,7 @@ var ErrNoChannel = errors.New("no open channel")
 
 // Send signs a message and sends it on the if-agent-messaging channel. The
 // payload must encode as a JSON object. A message that was sent is delivered
-// unless the link fails meanwhile. Errors: ErrNoChannel.
+// unless the link fails meanwhile. Errors: ErrNoChannel, ErrPaced.
 func (a *Agent) Send(peer string, payload any) (wire.Message, error) {
 	message, err := a.send(peer, payload)
 	if err != nil {
@@ -45,6 +45,9 @@ func (a *Agent) send(peer string, payload any) (wire.Message, error) {
 	message, data, err := a.encode(peer, payload, "", 0)
 	if err != nil {
 		return message, err
+	}
+	if !l.pacer.take(len(data), time.Now()) {
+		return message, ErrPaced
 	}
 	if err := channel.send(data); err != nil {
 		return message, fmt.Errorf("%w: %w", ErrNoChannel, err)

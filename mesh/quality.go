@@ -27,16 +27,37 @@ func (l *link) reportQuality() {
 	if lost > 0 && time.Since(stats.LastRequestTimestamp.Time()) < l.agent.o.Timing.Keepalive {
 		lost-- // still on its way
 	}
-	path := l.conn.path()
+	d := l.describe()
+	if d.LossTx != nil {
+		l.pacer.adapt(*d.LossTx)
+	}
 	m := metadata{
 		"roundTripTime": stats.CurrentRoundTripTime, // seconds
 		"packetsLost":   lost,
-		"candidateType": path,
+		"candidateType": d.Path,
 	}
-	if path == wire.PathRelay {
+	if d.Path == wire.PathRelay {
 		m["turn_server"] = l.conn.server
 	}
+	addQuality(m, d)
+	if limit := l.pacer.limit(); limit > 0 {
+		m["bitrate_limit_bps"] = limit
+	}
 	l.agent.emit("connection_quality_update", l.peer, m)
+}
+
+// addQuality adds what is known beside the W3C names.
+func addQuality(m metadata, d wire.Link) {
+	for key, value := range map[string]*float64{
+		"rtt_ms": d.RTTMillis, "rtt_age_ms": d.RTTAgeMillis, "jitter_ms": d.JitterMillis, "loss_tx": d.LossTx, "loss_rx": d.LossRx,
+	} {
+		if value != nil {
+			m[key] = *value
+		}
+	}
+	if d.BufferedAmount != nil {
+		m["buffered_amount"] = *d.BufferedAmount
+	}
 }
 
 // stats are those of the selected pair. pion's shortcut for that pair lacks

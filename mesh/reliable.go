@@ -35,6 +35,7 @@ func newStream(agent string) string {
 // them. They survive every connection of the link.
 type outbox struct {
 	stream string // does not change
+	pacer  *pacer // nil: free
 
 	mu      sync.Mutex
 	last    int64       // sequence number given
@@ -120,7 +121,7 @@ func (o *outbox) give(w *outgoing, now time.Time) bool {
 	if w.acked {
 		return true
 	}
-	if !h.open() || h.buffered() > maxBuffered || h.send(w.data) != nil {
+	if !h.open() || h.buffered() > maxBuffered || o.pacer != nil && !o.pacer.take(len(w.data), now) || h.send(w.data) != nil {
 		return false
 	}
 	w.at = now

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
@@ -41,7 +42,9 @@ func newAPI(o AgentOptions) *webrtc.API {
 		s.SetIPFilter(net.IPv4(127, 0, 0, 1).Equal)
 		s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	}
-	return webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{}))
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{}),
+		// Interceptors are for RTP; pion starts five goroutines for them unasked.
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 }
 
 // newCertificate makes the DTLS identity that all links of an agent share, and
