@@ -11,7 +11,7 @@ import (
 
 func (a *app) showProbes(round probeRound) error {
 	r := results{
-		doc: round, text: func(p *page) { p.probes(round, a.verbose) }, code: round.ExitCode,
+		doc: round, text: func(p *page) { p.probes(round) }, code: round.ExitCode,
 		suite: func() suite { return probeSuite(a.command, round) },
 		prom:  func() []family { return probeFamilies(round) },
 	}
@@ -23,7 +23,7 @@ func (a *app) showProbes(round probeRound) error {
 
 // probes shows a line for each report, and what to do under those that are
 // not well.
-func (p *page) probes(round probeRound, verbose bool) {
+func (p *page) probes(round probeRound) {
 	for _, r := range round.Reports {
 		p.line("%s %-10s %-44s %s", p.verdict(r.Verdict), r.Probe, r.where(), r.headline())
 		for _, f := range r.Findings {
@@ -33,7 +33,7 @@ func (p *page) probes(round probeRound, verbose bool) {
 					p.line("        %s %s", p.dim("hint:"), f.Hint)
 				}
 			}
-			if verbose {
+			if p.verbose {
 				p.facts(f)
 			}
 		}

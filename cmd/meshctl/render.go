@@ -40,9 +40,10 @@ func (a *app) showError(err error, code int, hints []string) {
 
 // page collects text for one stream, coloured only where that is wanted.
 type page struct {
-	out    io.Writer
-	text   strings.Builder
-	styles *lipgloss.Renderer
+	out     io.Writer
+	text    strings.Builder
+	styles  *lipgloss.Renderer
+	verbose bool
 }
 
 func (a *app) page(out io.Writer) *page {
@@ -51,7 +52,7 @@ func (a *app) page(out io.Writer) *page {
 	if a.coloured(out) {
 		styles.SetColorProfile(termenv.ANSI)
 	}
-	return &page{out: out, styles: styles}
+	return &page{out: out, styles: styles, verbose: a.verbose}
 }
 
 // coloured follows --color, then NO_COLOR and TERM, then the stream.

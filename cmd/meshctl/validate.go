@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,7 +75,7 @@ func (a *app) runValidate(cmd *cobra.Command, o validateOptions) error {
 func validationSuite(v runbooks.Validation) suite {
 	s := suite{name: "meshctl validate " + v.Scenario}
 	for _, c := range v.Checks {
-		s.cases = append(s.cases, testCase{class: v.Scenario + "." + c.Phase, name: c.ID, verdict: c.Verdict, summary: c.Summary, hint: c.Hint})
+		s.cases = append(s.cases, testCase{class: v.Scenario + "." + c.Phase, name: c.ID, verdict: c.Verdict, summary: c.Summary, hint: c.Hint, took: time.Duration(c.TookMS) * time.Millisecond})
 	}
 	if v.Audit.Delivered < v.Audit.Events {
 		s.cases = append(s.cases, testCase{
@@ -95,6 +98,11 @@ func (p *page) validation(v runbooks.Validation) {
 		p.line("  %s %-18s %s", p.verdict(c.Verdict), c.ID, c.Summary)
 		if c.Hint != "" && c.Verdict != probes.Pass {
 			p.line("          %s %s", p.dim("hint:"), c.Hint)
+		}
+		if p.verbose {
+			for _, name := range slices.Sorted(maps.Keys(c.Facts)) {
+				p.line("          %s %v", p.dim(name+":"), c.Facts[name])
+			}
 		}
 	}
 	p.line("")
