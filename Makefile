@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PREFIX  ?= /usr/local
 
-.PHONY: all build test check lint gen bench soak fuzz cross install clean
+.PHONY: all build test check lint gen bench soak crash fuzz cross install clean
 
 all: build test check
 
@@ -65,6 +65,10 @@ bench:
 # may be taken for a dead one. SOAK is how long.
 soak:
 	SOAK=$${SOAK:-10m} $(GO) test -count 1 -timeout 0 -v -run NoFalseFailovers ./mesh/lab
+
+# crash kills the program wherever something could be lost, and goes on.
+crash:
+	MESHCTL_CRASH=1 $(GO) test -count=1 -v -timeout 60m -run '^TestCrash' ./runbooks
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \

@@ -35,6 +35,8 @@ func child(role string) int {
 		Stamp: witnessclient.Stamp{Operator: fmt.Sprintf("user%d@test", os.Getuid()), Host: "test"},
 	}
 	switch role {
+	case "crash":
+		err = crash()
 	case "operator":
 		err = operate(e, os.Stdin, os.Stdout)
 	case "disk":

@@ -170,6 +170,9 @@ type startRecord struct {
 	ObjectiveMS int64  `json:"objective_ms,omitempty"`
 	PID         int    `json:"pid"`
 	Reason      string `json:"reason,omitempty"`
+	// KeyRun is in the keys of steps, where it is not the run itself: the first
+	// of the runs that were adopted.
+	KeyRun string `json:"key_run,omitempty"`
 	// Override is the run that this one passes by, Adopts the one of another
 	// machine that it goes on with.
 	Override string          `json:"override,omitempty"`
@@ -209,6 +212,7 @@ type run struct {
 	result        Result
 	undoOnFailure bool
 	resumed       bool
+	keyRun        string // "": the run itself
 	unproven      []Step
 }
 

@@ -1,6 +1,7 @@
 package runbooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,8 @@ func (r *run) intend(s Step, before Observation) error {
 	return err
 }
 
-func (r *run) key(s Step) string { return r.result.Run + "/" + s.ID }
+// key is the same on every attempt, by whomever.
+func (r *run) key(s Step) string { return cmp.Or(r.keyRun, r.result.Run) + "/" + s.ID }
 
 // apply makes the change and waits until it is seen. An interrupt gives a
 // running Apply a grace, so that it is not cut in the middle.

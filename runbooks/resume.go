@@ -21,6 +21,9 @@ func (e *Engine) Resume(ctx context.Context, id string, undoOnFailure bool) (Res
 		return Result{}, err
 	}
 	defer release()
+	if err := e.adoptedElsewhere(ctx, id); err != nil {
+		return Result{}, err
+	}
 	r.undoOnFailure = undoOnFailure
 	if _, err := r.journal.AppendNote("resumed", map[string]any{"operator": e.Stamp.Operator, "host": e.Stamp.Host}); err != nil {
 		return r.result, err
@@ -36,6 +39,9 @@ func (e *Engine) Abort(ctx context.Context, id string, undo bool) (Result, error
 	}
 	defer release()
 	if undo {
+		if err := e.adoptedElsewhere(ctx, id); err != nil {
+			return Result{}, err
+		}
 		r.result.Steps = r.standing("applied by this run")
 		return r.undoAll(ctx)
 	}
@@ -73,16 +79,8 @@ func (e *Engine) rebuild(id string) (*run, error) {
 	if summary.Outcome != "" {
 		return nil, &FinishedError{Run: id, Outcome: summary.Outcome}
 	}
-	rb, ok := e.find(summary.Runbook)
-	if !ok {
-		return nil, fmt.Errorf("open run %s: unknown runbook %q", id, summary.Runbook)
-	}
-	rec, err := rb.Build(e.Mesh, summary.start.Params)
+	rec, err := e.rebuildRecovery(id, summary.start)
 	if err != nil {
-		return nil, err
-	}
-	rec.Run = id
-	if err := rec.Restore(summary.start.Facts); err != nil {
 		return nil, err
 	}
 	journal, err := e.openJournal(id)
@@ -91,9 +89,23 @@ func (e *Engine) rebuild(id string) (*run, error) {
 	}
 	journal.SetActor(e.Stamp)
 	r := e.newRun(rec, journal)
-	r.plan, r.resumed = summary.start.Plan, true
+	r.plan, r.resumed, r.keyRun = summary.start.Plan, true, summary.start.KeyRun
 	r.result = Result{Run: id, FailoverID: summary.FailoverID, Plan: r.plan, Started: summary.Started, Objective: rec.Objective}
 	return r, nil
+}
+
+// rebuildRecovery makes the recovery again that a start has recorded.
+func (e *Engine) rebuildRecovery(id string, start startRecord) (*Recovery, error) {
+	rb, ok := e.find(start.Runbook)
+	if !ok {
+		return nil, fmt.Errorf("open run %s: unknown runbook %q", id, start.Runbook)
+	}
+	rec, err := rb.Build(e.Mesh, start.Params)
+	if err != nil {
+		return nil, err
+	}
+	rec.Run = id
+	return rec, rec.Restore(start.Facts)
 }
 
 func (e *Engine) find(name string) (Runbook, bool) {

@@ -57,12 +57,15 @@ func (r *run) intents() map[string]intentRecord {
 	return found
 }
 
-// events are what the run has journalled so far.
+// events are what the run has journalled so far, after what was journalled of
+// it on another machine.
 func (r *run) events() []witnessclient.Event {
 	var events []witnessclient.Event
 	for _, record := range r.journal.Records() {
 		if record.IsEvent() {
 			events = append(events, record.Event)
+		} else if event, ok := adopted(record); ok {
+			events = append(events, event)
 		}
 	}
 	return events
