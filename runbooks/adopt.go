@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -31,12 +32,23 @@ func (e *AdoptedError) Error() string {
 	return fmt.Sprintf("open run %s: adopted as %s by %s on %s at %s", e.Run, e.By, e.Operator, e.Host, e.At.Format(time.RFC3339))
 }
 
-// HeldRun gives what the witness holds of a run. Errors as from
-// witnessclient.HeldRun, and *NoRunError.
+// AskError says that the witness could not be asked: nothing is known.
+type AskError struct{ Err error }
+
+func (e *AskError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *AskError) Unwrap() error { return e.Err }
+
+// HeldRun gives what the witness holds of a run. Errors: *AskError,
+// *NoRunError, and *witnessclient.HeldError, with which records come.
 func (e *Engine) HeldRun(ctx context.Context, run string) ([]witnessclient.Record, error) {
 	records, err := witnessclient.HeldRun(ctx, e.Mesh.Witness, run)
-	if err == nil && len(records) == 0 {
+	switch {
+	case err == nil && len(records) == 0:
 		return nil, &NoRunError{Run: run, Dir: "the witness"}
+	case err != nil && !errors.As(err, new(*witnessclient.HeldError)):
+		return nil, &AskError{err}
 	}
 	return records, err
 }

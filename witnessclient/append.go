@@ -1,7 +1,9 @@
 package witnessclient
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -50,8 +52,31 @@ func (j *Journal) stamped(e Event) Event {
 			delete(metadata, key)
 		}
 	}
-	e.Metadata = metadata
+	e.Metadata, e.Metrics = plain(metadata), plain(e.Metrics)
 	return e
+}
+
+// plain gives values in the one form in which a reader of the event can write
+// them again to the byte: fields of structs in the order of maps.
+func plain(values map[string]any) map[string]any {
+	for key, value := range values {
+		switch value.(type) {
+		case nil, string, bool, int, int64, float64:
+			continue
+		}
+		raw, err := encode(value)
+		if err != nil {
+			continue // the event is refused when it is written
+		}
+		var again any
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber() // large numbers stay as they are
+		if d.Decode(&again) == nil {
+			values = maps.Clone(values)
+			values[key] = again
+		}
+	}
+	return values
 }
 
 // AppendNote records what the engine needs to resume or undo a run and the

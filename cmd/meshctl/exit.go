@@ -84,6 +84,7 @@ func classify(err error) (code int, hints []string) {
 		param      *runbooks.ParamError
 		noRun      *runbooks.NoRunError
 		finished   *runbooks.FinishedError
+		adopted    *runbooks.AdoptedError
 		damage     *witnessclient.DamageError
 		busy       *witnessclient.BusyError
 	)
@@ -98,6 +99,12 @@ func classify(err error) (code int, hints []string) {
 		return exitLocked, []string{"another meshctl is at work on this run"}
 	case errors.As(err, &unfinished):
 		return exitLocked, unfinishedHints(unfinished.Run)
+	case errors.As(err, &adopted):
+		return exitLocked, []string{"look there, or end it here without touching anything: meshctl runs abort " + adopted.Run}
+	case errors.As(err, new(*witnessclient.HeldError)):
+		return exitUnhealthy, nil
+	case errors.As(err, new(*runbooks.AskError)):
+		return exitUnknown, nil
 	case errors.As(err, &param), errors.As(err, &noRun), errors.As(err, &finished):
 		return exitUsage, nil
 	case errors.As(err, &damage):
@@ -114,7 +121,8 @@ func unfinishedHints(r runbooks.RunSummary) []string {
 		return []string{"the journal was damaged after it was written; keep it as evidence", "pass by it: --override " + r.Run + " --reason ..."}
 	case r.Elsewhere:
 		return []string{
-			"is it still going on there? " + r.Operator + " on " + r.Host + " knows", "look at it:      meshctl runs show --from witness " + r.Run, passBy,
+			"is it still going on there? " + r.Operator + " on " + r.Host + " knows", "look at it:      meshctl runs show --from witness " + r.Run,
+			"take it over:    meshctl runs adopt " + r.Run + " --reason ...", passBy,
 		}
 	}
 	return []string{"go on with it:   meshctl runs resume " + r.Run, "or take it back: meshctl runs abort --undo " + r.Run, passBy}

@@ -12,8 +12,8 @@ import (
 )
 
 func newRunsCmd(a *app) *cobra.Command {
-	return group("runs", "Runs of this mesh: list, show, resume, abort, report",
-		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAbortCmd(a), newRunsReportCmd(a))
+	return group("runs", "Runs of this mesh: list, show, resume, abort, adopt, report",
+		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAdoptCmd(a), newRunsAbortCmd(a), newRunsReportCmd(a))
 }
 
 func newRunsListCmd(a *app) *cobra.Command {
@@ -66,10 +66,21 @@ type shownRecord struct {
 }
 
 func newRunsShowCmd(a *app) *cobra.Command {
+	var from string
 	cmd := &cobra.Command{
 		Use: "show RUN", Short: "Show everything a run journalled", Args: exactArgs(1, "a run id"),
+		Long: `show reads the journal of a run, or with --from witness what the witness holds of
+it: a run of another machine, for example. What it holds is checked; exit 3 when an
+event was changed or is missing, 4 when the witness could not be asked.`,
 		ValidArgsFunction: a.completeRuns,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch from {
+			case "witness":
+				return a.showHeld(cmd.Context(), args[0])
+			case "journal":
+			default:
+				return usageError("--from %s: not journal or witness", from)
+			}
 			c, err := a.loadConfig()
 			if err != nil {
 				return err
@@ -78,18 +89,25 @@ func newRunsShowCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := make([]shownRecord, 0, len(records))
-			for _, r := range records {
-				s := shownRecord{Seq: r.Seq, At: r.At, Note: r.Note, Acked: r.Acked}
-				if r.IsEvent() {
-					s.Event = &r.Event
-				}
-				shown = append(shown, s)
-			}
+			shown := shownRecords(records)
 			return a.show(map[string]any{"run": args[0], "records": shown}, func(p *page) { p.records(shown) })
 		},
 	}
+	cmd.Flags().StringVar(&from, "from", "journal", "`SOURCE`: journal or witness")
+	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"journal", "witness"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+func shownRecords(records []witnessclient.Record) []shownRecord {
+	shown := make([]shownRecord, 0, len(records))
+	for _, r := range records {
+		s := shownRecord{Seq: r.Seq, At: r.At, Note: r.Note, Acked: r.Acked}
+		if r.IsEvent() {
+			s.Event = &r.Event
+		}
+		shown = append(shown, s)
+	}
+	return shown
 }
 
 func (p *page) records(records []shownRecord) {
