@@ -35,7 +35,7 @@ func TestSTUN(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.target.Scheme = "stun"
-			r := probes.STUN{Target: test.target, Schedule: brief}.Run(t.Context())
+			r := probes.STUN{Target: test.target, Schedule: brief, Timeout: time.Minute}.Run(t.Context())
 			wantReport(t, r, test.want)
 			if f := r.Findings[0]; test.want == probes.CodeSTUNOK {
 				if a, err := netip.ParseAddrPort(f.Fact("mapped")); err != nil || !a.Addr().IsLoopback() || f.Fact("rtt_ms") == "" {

@@ -49,7 +49,8 @@ func (v *validation) agents(ctx context.Context) answer {
 
 // registered counts agents. /stats gives no names, so a registration of our
 // own, the nth of this run, asks who of them are ours. These may come and go
-// meanwhile: the smaller of the counts before and after holds.
+// meanwhile: the smaller of the counts before and after holds. It returns when
+// its own registration is not counted any more, so that the next count does not.
 func (v *validation) registered(ctx context.Context, n int) (registered, own int, err error) {
 	before, err := readPopulation(ctx, v.mesh.agentStats())
 	if err != nil || before.agents == 0 {
@@ -59,10 +60,30 @@ func (v *validation) registered(ctx context.Context, n int) (registered, own int
 	if err != nil {
 		return 0, 0, fmt.Errorf("%d agents are registered, and whose they are is not known: %w", before.agents, err)
 	}
-	after, err := readPopulation(ctx, v.mesh.agentStats())
+	after, err := v.departed(ctx, before.agents)
 	own = countOwn(roster)
-	return max(0, min(before.agents, after.agents)-own), own, err
+	return max(0, min(before.agents, after)-own), own, err
 }
+
+// departed waits, not for long, until no more agents are counted than before.
+func (v *validation) departed(ctx context.Context, before int) (int, error) {
+	tick := time.NewTicker(departure / 40)
+	defer tick.Stop()
+	for deadline := time.Now().Add(departure); ; {
+		after, err := readPopulation(ctx, v.mesh.agentStats())
+		if err != nil || after.agents <= before || time.Now().After(deadline) {
+			return after.agents, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// departure is how long a server may count an agent that has left.
+const departure = 2 * time.Second
 
 // roster registers a throw-away agent and returns the others.
 func (v *validation) roster(ctx context.Context, n int) ([]string, error) {
