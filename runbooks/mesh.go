@@ -27,6 +27,8 @@ type Mesh struct {
 	TURN           probes.Credentials
 	MintTURN       mesh.CredentialSource // makes TURN's successors; nil: they do not expire
 	RelayOnly      bool
+	Standby        bool             // long-lived agents hold a second path for relayed links
+	STUNSpare      []wire.ServerURI // for agents, when no STUN server of the mesh answers
 	Loopback       bool
 	CAFile         string
 	Agent          mesh.Timing

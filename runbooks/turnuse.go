@@ -186,8 +186,8 @@ func (m *Mesh) CheckTURN(ctx context.Context, server wire.ServerURI) (time.Durat
 	return probes.TURN{Target: server, Credentials: credentials}.Check(ctx)
 }
 
-// checkSTUN is how our own agents check a STUN server.
-func checkSTUN(ctx context.Context, server wire.ServerURI) error {
+// CheckSTUN is how our own agents check a STUN server.
+func CheckSTUN(ctx context.Context, server wire.ServerURI) error {
 	report := probes.STUN{Target: server}.Run(ctx)
 	if worst, bad := report.Problem(); bad && report.Verdict == probes.Fail {
 		return errors.New(worst.Summary)
@@ -203,6 +203,6 @@ func (m *Mesh) TURNPool(ctx context.Context) (mesh.AgentOptions, error) {
 	}
 	return mesh.AgentOptions{
 		TURNServers: servers, Username: m.TURN.Username, Password: m.TURN.Password, Credentials: m.MintTURN,
-		Check: m.CheckTURN, STUNCheck: checkSTUN, Timing: mesh.DefaultTiming(),
+		Check: m.CheckTURN, STUNCheck: CheckSTUN, Timing: mesh.DefaultTiming(),
 	}, nil
 }

@@ -124,9 +124,13 @@ type notifyTarget struct {
 	Events  []string `yaml:"events"`
 }
 
+// agentsConfig is how agents of meshctl connect. STUNSpare are asked when no
+// STUN server of the mesh answers.
 type agentsConfig struct {
-	RelayOnly *bool `yaml:"relay_only"`
-	Loopback  bool  `yaml:"loopback"`
+	RelayOnly *bool    `yaml:"relay_only"`
+	Loopback  bool     `yaml:"loopback"`
+	Standby   bool     `yaml:"standby"`
+	STUNSpare []string `yaml:"stun_spare"`
 }
 
 // thresholdsConfig overrides single defaults.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
 // problem is one key of the configuration that cannot be meant.
@@ -45,6 +47,7 @@ func (c *config) problems() []problem {
 	p.endpoint("witness", c.Witness, true)
 	p.endpoint("prometheus", c.Prometheus, false)
 	p.turn(c.TURN)
+	p.agents(c.Agents)
 	p.certificates(c.Certificates)
 	p.hostPort("probe.peer", c.Probe.Peer)
 	p.notify(c.Notify)
@@ -54,6 +57,14 @@ func (c *config) problems() []problem {
 		p.url("lab.control_url", c.Lab.ControlURL, "http", "https")
 	}
 	return p.found
+}
+
+func (p *problems) agents(c agentsConfig) {
+	for i, text := range c.STUNSpare {
+		if u, err := wire.ParseServerURI(text); err != nil || u.IsTURN() {
+			p.add(fmt.Sprintf("agents.stun_spare[%d]", i), "%q is not a stun: URI", text)
+		}
+	}
 }
 
 func (p *problems) signaling(servers []signalingConfig) {

@@ -82,7 +82,7 @@ func (a *app) sentinel(s *session, id string) sentinel.Options {
 		Agent: mesh.AgentOptions{
 			ID: id, SignalingURLs: m.SignalingURLs, Username: m.TURN.Username, Password: m.TURN.Password,
 			Credentials: m.MintTURN, RelayOnly: m.RelayOnly, Loopback: m.Loopback, Timing: m.Agent, CAFile: m.CAFile,
-			Check: m.CheckTURN,
+			Check: m.CheckTURN, STUNCheck: runbooks.CheckSTUN, STUNSpare: m.STUNSpare, Standby: m.Standby,
 		},
 		TURNServers: m.TURNServers, Journals: filepath.Join(s.config.stateDir(), "sentinel", id),
 		Stamp: a.stamp(), NewRun: runbooks.NewRunID, Witness: m.Witness, Log: slog.New(slog.DiscardHandler), Page: a.pager(s.config),

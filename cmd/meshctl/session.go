@@ -11,6 +11,7 @@ import (
 	"github.com/infrafabric/meshctl/mesh/control"
 	"github.com/infrafabric/meshctl/mesh/metrics"
 	"github.com/infrafabric/meshctl/mesh/secret"
+	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
 	"github.com/infrafabric/meshctl/runbooks/notify"
@@ -63,6 +64,12 @@ func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
 	m := &runbooks.Mesh{
 		Name: c.Mesh, EnvFile: c.TURN.EnvFile, CAFile: c.CAFile, Loopback: c.Agents.Loopback,
 		Agent: mesh.DefaultTiming(), Thresholds: runbooks.DefaultThresholds(), Timings: runbooks.DefaultTimings(),
+	}
+	m.Standby = c.Agents.Standby
+	for _, text := range c.Agents.STUNSpare {
+		if u, err := wire.ParseServerURI(text); err == nil { // was checked
+			m.STUNSpare = append(m.STUNSpare, u)
+		}
 	}
 	if c.Agents.Loopback {
 		m.Agent = mesh.LabTiming()
