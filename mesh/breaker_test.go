@@ -2,7 +2,8 @@ package mesh
 
 import (
 	"context"
-	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,11 +74,11 @@ func TestFirstFailureIsCheckedAgainSoon(t *testing.T) {
 func TestFlappingServerIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		flapping := true
+		var stable atomic.Bool
 		p := startPool(t, AgentOptions{
 			Timing: Timing{TURNHealth: time.Second, TURNAgain: time.Second},
 			Check: func(_ context.Context, u wire.ServerURI) (time.Duration, error) {
-				if u.String() == "turn:a" && flapping && int(time.Since(begin).Seconds())/10%2 == 1 {
+				if u.String() == "turn:a" && !stable.Load() && int(time.Since(begin).Seconds())/10%2 == 1 {
 					return 0, errDown
 				}
 				return time.Millisecond, nil
@@ -97,14 +98,14 @@ func TestFlappingServerIsHeldBack(t *testing.T) {
 		if changes != 0 {
 			t.Errorf("%d changes while a came and went", changes)
 		}
-		flapping = false
+		stable.Store(true)
 		wait(t, 59*time.Second)
-		if p.named("turn:a").healthy() {
-			t.Error("a is healthy after less than the hold")
+		if got := p.health()[0].State; got != TURNHeld {
+			t.Errorf("a is %s after less than the hold", got)
 		}
 		wait(t, 12*time.Second)
-		if !p.named("turn:a").healthy() {
-			t.Error("a is not healthy after the hold")
+		if got := p.health()[0].State; got != TURNHealthy {
+			t.Errorf("a is %s after the hold", got)
 		}
 	})
 }
@@ -168,18 +169,26 @@ func TestDrainedServerIsNotChosen(t *testing.T) {
 func TestCredentialsAreRenewedAtHalfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
+		var mu sync.Mutex
 		var at []float64
-		var fail error
+		var silent atomic.Bool
 		source := func(context.Context) (string, secret.Secret, time.Time, error) {
+			mu.Lock()
 			at = append(at, time.Since(begin).Seconds())
-			return "user", secret.New("password"), time.Now().Add(10 * time.Minute), fail
+			mu.Unlock()
+			if silent.Load() {
+				return "", secret.Secret{}, time.Time{}, errDown
+			}
+			return "user", secret.New("password"), time.Now().Add(10 * time.Minute), nil
 		}
 		p := startPool(t, AgentOptions{Credentials: source})
 		wait(t, 11*time.Minute)
+		mu.Lock()
 		if diff := cmp.Diff([]float64{0, 300, 600}, at); diff != "" {
 			t.Errorf("asked at (-want +got):\n%s", diff)
 		}
-		fail = errors.New("no answer")
+		mu.Unlock()
+		silent.Store(true)
 		wait(t, 10*time.Minute)
 		if user, password := p.credentials(); user != "user" || password.Empty() {
 			t.Error("the old credentials are gone although there are no new ones")

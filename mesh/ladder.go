@@ -65,7 +65,15 @@ func (l *link) move(server string) {
 		l.offer(server, purposeConnect)
 	case l.conn.relayed:
 		l.abandon()
+		l.moving = true
 		l.offer(server, purposeMove)
+	}
+}
+
+// moveAgain goes on with a move whose attempt failed.
+func (l *link) moveAgain() {
+	if l.moving && l.up && l.attempt == nil {
+		l.move(l.agent.pool.planned())
 	}
 }
 
@@ -132,14 +140,16 @@ func (l *link) patience() time.Duration {
 // for as long as a first offer may take. An attempt beside a path that works
 // just ends.
 func (l *link) failed(err error) {
-	server := ""
+	server, why := "", purposeConnect
 	if l.attempt != nil {
-		server = l.attempt.c.server
+		server, why = l.attempt.c.server, l.attempt.c.purpose
 	}
 	l.abandon()
-	l.excluded[server] = time.Now()
+	if !l.up || why == purposeStandby {
+		l.excluded[server] = time.Now()
+	}
 	if l.up {
-		return
+		return // a move is tried again by and by
 	}
 	l.tries++
 	l.falling = l.falling || server != ""
@@ -203,7 +213,9 @@ func (l *link) answeringServer(why purpose) string {
 		if server, ok := pool.second(c.server, l.excluded); ok {
 			return server
 		}
-	case why == purposeMove, l.up && !l.ours() && c.vigil.lately():
+	case why == purposeMove:
+		return pool.planned()
+	case l.up && !l.ours() && c.vigil.lately():
 		planned := pool.planned()
 		if _, excluded := l.excluded[planned]; !excluded {
 			return planned

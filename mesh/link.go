@@ -41,6 +41,7 @@ type link struct {
 	tries    int         // attempts that failed since the link was up
 	rounds   int         // times the whole TURN list failed since then
 	falling  bool        // the link left a TURN server and is not up again
+	moving   bool        // a planned move is not done
 	excluded exclusions
 	state    string           // last one reported as an event
 	early    []wire.Candidate // of the peer; came before their description
@@ -128,7 +129,7 @@ func (l *link) tick(now time.Time) {
 		{&l.due.resend, resendCheck, l.resend},
 		{&l.due.partition, t.PartitionCheck, l.checkPartition},
 		{&l.due.standby, t.Connect / 2, l.keepStandby},
-		{&l.due.renewal, 2 * t.Connect, l.renew},
+		{&l.due.renewal, 2 * t.Connect, func() { l.renew(); l.moveAgain() }},
 	} {
 		if now.Before(*d.at) {
 			continue
@@ -274,6 +275,7 @@ func (l *link) promote() {
 		}
 		l.use(c)
 	}
+	l.moving = false
 	l.established()
 }
 

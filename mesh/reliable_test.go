@@ -176,9 +176,13 @@ func TestReliableMessagesSurviveTheirRelay(t *testing.T) {
 func TestPlannedMoveLosesNothing(t *testing.T) {
 	first, second := newRelay(t, true), newRelay(t, true)
 	m, g := newTestMesh(t), newLedger()
-	m.addRelayed(3, uris(first, second), withLedger(g))
+	m.addRelayed(3, uris(first, second), func(o *AgentOptions) {
+		o.Timing.Disconnected = 20 * time.Second // a busy machine does not break these links
+		o.Timing.Connect = 5 * time.Second
+		withLedger(g)(o)
+	})
 	m.onServer(first.uri)
-	g.start(t, m.agents, 5*time.Millisecond)
+	g.start(t, m.agents, 20*time.Millisecond)
 	g.flowing(m)
 	start := time.Now()
 	for _, a := range m.agents {
