@@ -290,7 +290,7 @@ func (r *run) finish(result Result) (Result, error) {
 	result.Ended = time.Now()
 	result.stands = r.stands()
 	metadata := map[string]any{"outcome": string(result.Outcome)}
-	if !result.RecoveredAt.IsZero() {
+	if result.Outcome == Done && !result.RecoveredAt.IsZero() {
 		metadata["recovered_ms"] = result.RecoveredAt.Sub(result.Started).Milliseconds()
 	}
 	if err := r.event(witnessclient.Event{Name: witnessclient.RunFinished, Metadata: metadata}); err != nil {

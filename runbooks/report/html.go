@@ -66,7 +66,7 @@ svg .grid { stroke: #d0d7de; } svg .objective { stroke: #cf222e; stroke-dasharra
 func (r Report) HTML() string {
 	w := &writer{}
 	w.WriteString(head)
-	w.add("<title>%s %s: %s</title>\n", r.Runbook, r.Run, outcome(r.Outcome))
+	w.add("<title>%s %s: %s</title>\n", r.Runbook, r.Run, r.outcome())
 	w.WriteString(style + "</head>\n<body>\n")
 	w.add("<h1>%s of mesh %s</h1>\n<div class=\"lines\">\n", r.Runbook, r.Mesh)
 	for _, line := range r.Lines() {

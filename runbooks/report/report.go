@@ -22,6 +22,7 @@ type Report struct {
 	FailoverID, IncidentID, Reason string
 	Blast                          string
 	Outcome                        string // "" while the run is not finished
+	Changes                        bool   // it is of a runbook, which changes something
 	Started, Ended                 time.Time
 	Recovered                      time.Duration // 0: not known
 	Objective                      time.Duration // 0: the scenario has none
@@ -59,6 +60,7 @@ type start struct {
 	Runbook     string `json:"runbook"`
 	Mesh        string `json:"mesh"`
 	Reason      string `json:"reason"`
+	Changes     bool   `json:"changes"`
 	ObjectiveMS int64  `json:"objective_ms"`
 	Plan        struct {
 		Blast string `json:"blast_radius"`
@@ -147,7 +149,10 @@ func (r *Report) add(record witnessclient.Record) {
 	case "run_undone":
 		step.Undone = d.Summary
 	case witnessclient.RunFinished:
-		r.Outcome, r.Recovered = d.Outcome, time.Duration(d.RecoveredMS)*time.Millisecond
+		r.Outcome = d.Outcome
+		if d.Outcome == "done" {
+			r.Recovered = time.Duration(d.RecoveredMS) * time.Millisecond
+		}
 	}
 }
 
@@ -164,6 +169,7 @@ func (r *Report) begin(e witnessclient.Event, at time.Time) {
 	var s start
 	read(e, &s)
 	r.Runbook, r.Mesh, r.Reason, r.Started = s.Runbook, s.Mesh, s.Reason, at
+	r.Changes = s.Changes
 	r.Objective, r.Blast = time.Duration(s.ObjectiveMS)*time.Millisecond, s.Plan.Blast
 	for _, planned := range s.Plan.Steps {
 		r.Steps = append(r.Steps, Step{ID: planned.ID, Title: planned.Title, Verdict: probes.Skip, Summary: "not reached"})
@@ -195,11 +201,22 @@ func (r Report) Changed() []string {
 	return ids
 }
 
-// outcomes are the outcomes of a run in words.
-func outcome(name string) string {
-	switch name {
-	case "done", "pass":
-		return "recovered"
+// outcome is how the run ended, in words.
+func (r Report) outcome() string {
+	switch {
+	case r.Evidence.Chain == witnessclient.ChainBroken:
+		return "how it ended cannot be read from this journal"
+	case r.Outcome == "":
+		return "NOT FINISHED: a human must look"
+	case !r.Changes:
+		return "ended: " + r.Outcome
+	}
+	switch r.Outcome {
+	case "done":
+		if strings.HasSuffix(r.Runbook, "recover") {
+			return "recovered"
+		}
+		return "done, and seen to be so"
 	case "unknown":
 		return "changed, and not proved to have worked"
 	case "undone":
@@ -208,16 +225,14 @@ func outcome(name string) string {
 		return "ended by hand; its changes stand"
 	case "refused":
 		return "refused; nothing was changed"
-	case "":
-		return "NOT FINISHED: a human must look"
 	}
-	return name
+	return "ended: " + r.Outcome
 }
 
 // Lines are the three lines for a manager: what, how fast, what stands.
 func (r Report) Lines() [3]string {
 	first := fmt.Sprintf("%s%s of mesh %s by %s, %s: %s.", r.Runbook, inScenario(r.Scenario), r.Mesh, r.Operator,
-		r.Started.UTC().Format("2006-01-02 15:04 UTC"), outcome(r.Outcome))
+		r.Started.UTC().Format("2006-01-02 15:04 UTC"), r.outcome())
 	changed := "nothing is changed"
 	if ids := r.Changed(); len(ids) > 0 {
 		changed = "changed and standing: " + strings.Join(ids, ", ")
@@ -239,6 +254,8 @@ func inScenario(scenario string) string {
 // speed compares with the objective only what was proved to have recovered.
 func (r Report) speed() string {
 	switch {
+	case r.Recovered == 0 && !r.Changes:
+		return fmt.Sprintf("It took %s.", rounded(r.Ended.Sub(r.Started)))
 	case r.Recovered == 0:
 		return fmt.Sprintf("When the mesh had recovered is not known; the run took %s.", rounded(r.Ended.Sub(r.Started)))
 	case r.Objective == 0:

@@ -58,7 +58,7 @@ func events() []witnessclient.Event {
 		map[string]any{"id": "monitor", "title": "watch"},
 	}}
 	return []witnessclient.Event{
-		event(witnessclient.RunStarted, "runbook", "turn recover"+hostile, "mesh", hostile, "changes", true, "objective_ms", 10, "reason", hostile, "plan", plan),
+		event(witnessclient.RunStarted, "runbook", hostile+"turn recover", "mesh", hostile, "changes", true, "objective_ms", 10, "reason", hostile, "plan", plan),
 		event("run_step_intent", "step", "edit-env", "diff", "- old\n+ new"+hostile),
 		event("run_step_done", "step", "edit-env", "verdict", "pass", "summary", hostile),
 		event("run_step_intent", "step", "<b>", "diff", "x"),
@@ -160,6 +160,42 @@ func TestDamageIsSaid(t *testing.T) {
 		}
 		if name == "unanchored" && !strings.Contains(r.Lines()[0], "NOT FINISHED") {
 			t.Errorf("cut off: %q", r.Lines()[0])
+		}
+	}
+}
+
+// Only a run that changed something and proved it is said to have recovered.
+func TestOnlyProofIsRecovery(t *testing.T) {
+	recovered := map[bool]int{true: 1000}
+	for _, test := range []struct {
+		name, outcome string
+		changes       bool
+		first, second string
+	}{
+		{"undone", "undone", true, "all changes were taken back", "is not known"},
+		{"unknown", "unknown", true, "not proved to have worked", "is not known"},
+		{"log", "done", false, "ended: done", "It took"},
+		{"done", "done", true, ": recovered.", "Recovered after 1s; the objective is 500ms: MISSED."},
+	} {
+		path := filepath.Join(t.TempDir(), "R.jsonl")
+		j, err := witnessclient.CreateJournal(path, witnessclient.Stamp{Run: "R"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []witnessclient.Event{
+			event(witnessclient.RunStarted, "runbook", "turn recover", "mesh", "m", "changes", test.changes, "objective_ms", 500),
+			event(witnessclient.RunFinished, "outcome", test.outcome, "recovered_ms", recovered[test.changes]),
+		} {
+			if _, err := j.Append(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		lines := load(t, path).Lines()
+		if !strings.Contains(lines[0], test.first) || !strings.Contains(lines[1], test.second) {
+			t.Errorf("%s: %q, want %q and %q", test.name, lines, test.first, test.second)
 		}
 	}
 }
