@@ -327,7 +327,7 @@ var meanings = []Meaning{
 		"set the environment variable or file that the configuration names"},
 	{CodeHTTPRefused, Fail, "the service refuses the request",
 		"read its log; a redirect or 5xx often comes from a proxy in front of it"},
-	{CodeHTTPNotOffered, Unknown, "the service does not have this call",
+	{CodeHTTPNotOffered, Fail, "the service does not have this call",
 		"check that the address leads to the right service and its version"},
 	{CodeHTTPGarbled, Fail, "the reply is not what this service should answer",
 		"another service, a login page or a proxy answers at this address"},
