@@ -48,7 +48,7 @@ const (
 // allocate asks for an allocation, first anonymously, since only that shows
 // the realm and an open relay. The caller must release it, also after an error.
 func (c *client) allocate(ctx context.Context) error {
-	known, err := c.pace.enter(ctx, c.socket.server)
+	known, err := c.pace.enter(ctx, c.socket.server, !c.credentials.Empty())
 	if err != nil {
 		return c.notAsked(err)
 	}
@@ -139,7 +139,7 @@ func (c *client) bind(ctx context.Context, channel uint16, peer netip.AddrPort, 
 // a server that has answered before is asked in the same way, and whether that
 // one confirms is no news; to one that never did a single request goes out.
 func (c *client) release(ctx context.Context) error {
-	c.socket.schedule = releaseSchedule()
+	c.socket.schedule = releaseSchedule(c.socket.transport)
 	state := c.allocation
 	c.allocation = noAllocation
 	switch {

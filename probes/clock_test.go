@@ -89,31 +89,31 @@ func TestPace(t *testing.T) {
 	var p Pace
 	server, now := netip.MustParseAddrPort("192.0.2.1:3478"), time.Now()
 	for range paceRequests {
-		if known, wait, _ := p.try(server, now); wait != 0 || known != (challenge{}) {
+		if known, wait, _ := p.try(server, now, true); wait != 0 || known != (challenge{}) {
 			t.Fatalf("try() = %v, %v within the rate", known, wait)
 		}
 	}
-	_, wait, news := p.try(server, now.Add(time.Millisecond))
+	_, wait, news := p.try(server, now.Add(time.Millisecond), true)
 	if wait <= 0 || wait > time.Second {
 		t.Errorf("wait of %v beyond the rate", wait)
 	}
 	p.learn(server, challenge{"realm", "nonce"})
 	<-news
-	if known, wait, _ := p.try(server, now.Add(2*time.Millisecond)); wait != 0 || known.realm != "realm" {
+	if known, wait, _ := p.try(server, now.Add(2*time.Millisecond), true); wait != 0 || known.realm != "realm" {
 		t.Errorf("try() = %v, %v with a known challenge", known, wait)
 	}
-	if known, wait, _ := p.try(server, now.Add(time.Second)); wait != 0 || known != (challenge{}) {
+	if known, wait, _ := p.try(server, now.Add(time.Second), true); wait != 0 || known != (challenge{}) {
 		t.Errorf("try() = %v, %v a second later", known, wait)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	other := netip.MustParseAddrPort("192.0.2.2:3478")
 	for range paceRequests {
-		if _, err := p.enter(ctx, other); err != nil {
+		if _, err := p.enter(ctx, other, true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.enter(ctx, other); !errors.Is(err, context.Canceled) {
+	if _, err := p.enter(ctx, other, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("enter() = %v, want the end of the context", err)
 	}
 }

@@ -107,9 +107,13 @@ func fromElsewhere(t *testing.T) wire.ServerURI {
 
 // udpBlocked has a server that listens on TCP, and a UDP port that swallows.
 func udpBlocked(t *testing.T) []probes.Report {
-	hole := listen(t)
+	hole, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(closedPort(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hole.Close() })
 	port := strconv.Itoa(int(addrPort(hole.LocalAddr()).Port()))
-	target := startedCoturn(t, probes.TCP, userFlags("--no-cli", "--no-udp", "--no-tls", "--no-dtls", "-p", port))
+	target := startedCoturn(t, userFlags("--no-cli", "--no-udp", "--no-tls", "--no-dtls", "-p", port), probes.TCP)
 	return probes.Matrix{
 		TURN: probes.TURN{Credentials: goodLogin()}, Targets: probes.Over(target, probes.UDP, probes.TCP),
 	}.Run(t.Context())
@@ -131,7 +135,7 @@ func unreadableKey(t *testing.T) []probes.Report {
 		t.Fatal(err)
 	}
 	port := int(closedPort(t).Port())
-	plain := startedCoturn(t, probes.UDP, userFlags("--no-cli", "--tls-listening-port", strconv.Itoa(port), "--cert", id.cert, "--pkey", id.key))
+	plain := startedCoturn(t, userFlags("--no-cli", "--tls-listening-port", strconv.Itoa(port), "--cert", id.cert, "--pkey", id.key), probes.UDP)
 	secured := wire.ServerURI{Scheme: "turns", Host: plain.Host, Port: port}
 	return probes.Matrix{
 		TURN: probes.TURN{Credentials: goodLogin(), Roots: id.roots}, Targets: []wire.ServerURI{secured, plain},

@@ -32,10 +32,11 @@ type turnstile struct {
 type challenge struct{ realm, nonce string }
 
 // enter waits until an unauthenticated request may be sent, which is the zero
-// challenge, or returns one that makes it needless.
-func (p *Pace) enter(ctx context.Context, server netip.AddrPort) (challenge, error) {
+// challenge, or returns one that makes it needless to a client who has
+// credentials.
+func (p *Pace) enter(ctx context.Context, server netip.AddrPort, signing bool) (challenge, error) {
 	for p != nil {
-		known, wait, news := p.try(server, time.Now())
+		known, wait, news := p.try(server, time.Now(), signing)
 		if wait == 0 {
 			return known, nil
 		}
@@ -52,7 +53,7 @@ func (p *Pace) enter(ctx context.Context, server netip.AddrPort) (challenge, err
 	return challenge{}, nil
 }
 
-func (p *Pace) try(server netip.AddrPort, now time.Time) (known challenge, wait time.Duration, news <-chan struct{}) {
+func (p *Pace) try(server netip.AddrPort, now time.Time, signing bool) (known challenge, wait time.Duration, news <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.at(server.Addr())
@@ -63,7 +64,7 @@ func (p *Pace) try(server netip.AddrPort, now time.Time) (known challenge, wait 
 		t.sent = append(t.sent, now)
 		return challenge{}, 0, nil
 	}
-	if c, found := t.challenges[server]; found {
+	if c, found := t.challenges[server]; found && signing {
 		return c, 0, nil
 	}
 	return challenge{}, paceWindow - now.Sub(t.sent[0]), t.news

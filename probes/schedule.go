@@ -28,8 +28,12 @@ func StandardSchedule() Schedule {
 
 // releaseSchedule bounds how long giving back an allocation may hold up a
 // verdict that is already known.
-func releaseSchedule() Schedule {
-	return Schedule{First: 150 * time.Millisecond, Sends: 3, GiveUp: time.Second}
+func releaseSchedule(over Transport) Schedule {
+	s := Schedule{First: 150 * time.Millisecond, Sends: 3, GiveUp: time.Second}
+	if over.reliable() {
+		s.Sends = 1
+	}
+	return s
 }
 
 // errSilence ends a context whose time for an answer is over. Any other cause

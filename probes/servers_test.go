@@ -2,6 +2,7 @@ package probes_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -74,11 +75,27 @@ func listen(t testing.TB) *net.UDPConn {
 	return conn
 }
 
-// closedPort is an address where nothing listens.
+// closedPort is an address where nothing listens, over UDP or TCP. It is below
+// the range from which the kernel gives out ports, so that it stays closed
+// while other tests run.
 func closedPort(t testing.TB) netip.AddrPort {
-	conn := listen(t)
-	defer func() { _ = conn.Close() }()
-	return addrPort(conn.LocalAddr())
+	t.Helper()
+	for range 100 {
+		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(10000+rand.IntN(20000)))
+		datagrams, errUDP := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if errUDP == nil {
+			_ = datagrams.Close()
+		}
+		stream, errTCP := net.Listen("tcp", at.String())
+		if errTCP == nil {
+			_ = stream.Close()
+		}
+		if errUDP == nil && errTCP == nil {
+			return at
+		}
+	}
+	t.Fatal("no port is free")
+	return netip.AddrPort{}
 }
 
 // pion starts a pion/turn server in this process. change edits its
@@ -263,11 +280,12 @@ func isSigned(m *stun.Message) bool { return m.Contains(stun.AttrMessageIntegrit
 // it answers.
 func coturn(t testing.TB, flags ...string) wire.ServerURI {
 	t.Helper()
-	return startedCoturn(t, probes.UDP, append([]string{"--no-cli", "--no-tcp", "--no-tls", "--no-dtls"}, flags...))
+	return startedCoturn(t, append([]string{"--no-cli", "--no-tcp", "--no-tls", "--no-dtls"}, flags...), probes.UDP)
 }
 
-// startedCoturn waits until the server answers over the given transport.
-func startedCoturn(t testing.TB, over probes.Transport, flags []string) wire.ServerURI {
+// startedCoturn waits until the server answers over the given transports: one
+// that finds a port taken goes on without it.
+func startedCoturn(t testing.TB, flags []string, over ...probes.Transport) wire.ServerURI {
 	t.Helper()
 	binary, err := exec.LookPath("turnserver")
 	if err != nil {
@@ -277,7 +295,7 @@ func startedCoturn(t testing.TB, over probes.Transport, flags []string) wire.Ser
 		t.Skip("coturn is not installed")
 	}
 	for range 3 { // another process can take the free port first
-		if target, ok := startCoturn(t, binary, over, flags); ok {
+		if target, ok := startCoturn(t, binary, flags, over); ok {
 			return target
 		}
 	}
@@ -285,7 +303,7 @@ func startedCoturn(t testing.TB, over probes.Transport, flags []string) wire.Ser
 	return wire.ServerURI{}
 }
 
-func startCoturn(t testing.TB, binary string, over probes.Transport, flags []string) (wire.ServerURI, bool) {
+func startCoturn(t testing.TB, binary string, flags []string, over []probes.Transport) (wire.ServerURI, bool) {
 	dir := t.TempDir()
 	target := uri(closedPort(t))
 	if i := slices.Index(flags, "-p"); i >= 0 {
@@ -308,8 +326,7 @@ func startCoturn(t testing.TB, binary string, over probes.Transport, flags []str
 		case <-exited:
 			return true
 		default:
-			asked := probes.Over(wire.ServerURI{Scheme: "stun", Host: target.Host, Port: target.Port}, over)[0]
-			return probes.STUN{Target: asked, Timeout: time.Second}.Run(t.Context()).Verdict == probes.Pass
+			return answers(t, target, over)
 		}
 	})
 	select {
@@ -323,6 +340,18 @@ func startCoturn(t testing.TB, binary string, over probes.Transport, flags []str
 	}
 	t.Cleanup(stop)
 	return target, true
+}
+
+// answers tells whether a server takes part in STUN over all transports, by
+// whatever certificate.
+func answers(t testing.TB, target wire.ServerURI, over []probes.Transport) bool {
+	for _, asked := range probes.Over(wire.ServerURI{Scheme: "stun", Host: target.Host, Port: target.Port}, over...) {
+		r := probes.STUN{Target: asked, Timeout: time.Second}.Run(t.Context())
+		if r.Findings[0].Code != probes.CodeSTUNOK {
+			return false
+		}
+	}
+	return true
 }
 
 // poll asks until the answer is yes or the time is over.

@@ -20,9 +20,9 @@ import (
 func withSessions(t *testing.T, id identity) (wire.ServerURI, func() string) {
 	t.Helper()
 	console := closedPort(t)
-	target := startedCoturn(t, probes.UDP, userFlags(
+	target := startedCoturn(t, userFlags(
 		"--cli-ip", "127.0.0.1", "--cli-port", strconv.Itoa(int(console.Port())), "--cli-password", "console",
-		"--tls-listening-port", strconv.Itoa(int(closedPort(t).Port())), "--cert", id.cert, "--pkey", id.key))
+		"--tls-listening-port", strconv.Itoa(int(closedPort(t).Port())), "--cert", id.cert, "--pkey", id.key), probes.UDP, probes.TCP, probes.TLS, probes.DTLS)
 	return target, func() string { return sessions(t, console.String()) }
 }
 

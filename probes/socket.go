@@ -59,7 +59,7 @@ func newSocket(service string, c carrier, server netip.AddrPort, transport Trans
 	k := &socket{
 		carrier: c, service: service, transport: transport, schedule: schedule, server: server,
 		open: isUDP && d.to.IsValid(), secured: s,
-		data: make(chan datagram, 64), done: make(chan struct{}), waiting: map[transactionID]chan arrival{},
+		data: make(chan datagram, 256), done: make(chan struct{}), waiting: map[transactionID]chan arrival{},
 	}
 	go k.receiveAll()
 	return k

@@ -85,9 +85,9 @@ func goodIdentity(t testing.TB) identity {
 func coturnEverywhere(t testing.TB, id identity, flags ...string) wire.ServerURI {
 	t.Helper()
 	secured := strconv.Itoa(int(closedPort(t).Port()))
-	return startedCoturn(t, probes.UDP, append([]string{
+	return startedCoturn(t, append([]string{
 		"--no-cli", "--tls-listening-port", secured, "--cert", id.cert, "--pkey", id.key,
-	}, flags...))
+	}, flags...), probes.UDP, probes.TCP, probes.TLS, probes.DTLS)
 }
 
 // pionOver starts a pion server for one transport.
