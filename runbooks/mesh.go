@@ -36,6 +36,11 @@ type Mesh struct {
 	Timings        Timings
 }
 
+// turnProbe asks one TURN server of the mesh as its agents would.
+func (m *Mesh) turnProbe(server wire.ServerURI) probes.TURN {
+	return probes.TURN{Target: server, Credentials: m.TURN, Roots: m.Sites.Roots}
+}
+
 // Sites are the parts of the mesh by their own addresses, for those who ask
 // each of them.
 type Sites struct {

@@ -23,10 +23,10 @@ func (s *survey) turnParts(ctx context.Context) []Part {
 	for i, uri := range union {
 		probing.Go(func() {
 			if !uri.IsTURN() {
-				parts[i] = partOf(PartTURN, uri.String(), probes.STUN{Target: uri}.Run(ctx))
+				parts[i] = partOf(PartTURN, uri.String(), probes.STUN{Target: uri, Roots: s.mesh.Sites.Roots}.Run(ctx))
 				return
 			}
-			parts[i] = partOf(PartTURN, uri.String(), probes.TURN{Target: uri, Credentials: s.mesh.TURN}.Run(ctx))
+			parts[i] = partOf(PartTURN, uri.String(), s.mesh.turnProbe(uri).Run(ctx))
 		})
 	}
 	probing.Wait()

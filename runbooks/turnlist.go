@@ -61,7 +61,7 @@ func (m *Mesh) ListTURN(ctx context.Context) TURNList {
 		s.InFile = known(fileErr == nil, contains(file, uri))
 		s.InController = known(configErr == nil && config.Offered, contains(given, uri))
 		s.Links = linksOn(people, peopleErr, uri)
-		probing.Go(func() error { s.ask(ctx, uri, m.TURN); return nil })
+		probing.Go(func() error { s.ask(ctx, m.turnProbe(uri)); return nil })
 	}
 	_ = probing.Wait() // the verdict is in each server
 	for _, s := range list.Servers {
@@ -75,8 +75,8 @@ func (m *Mesh) ListTURN(ctx context.Context) TURNList {
 	return list
 }
 
-func (s *TURNServer) ask(ctx context.Context, uri wire.ServerURI, credentials probes.Credentials) {
-	report := probes.TURN{Target: uri, Credentials: credentials}.Run(ctx)
+func (s *TURNServer) ask(ctx context.Context, probe probes.TURN) {
+	report := probe.Run(ctx)
 	s.Verdict, s.TookMS = report.Verdict, millis(report.Took)
 	if worst, bad := report.Problem(); bad {
 		s.Code, s.Summary = worst.Code, worst.Summary

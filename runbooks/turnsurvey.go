@@ -80,7 +80,7 @@ func (t *turnRecover) ask(ctx context.Context) *turnSurvey {
 }
 
 func (t *turnRecover) probe(ctx context.Context, uri wire.ServerURI) probes.Report {
-	return probes.TURN{Target: uri, Credentials: t.mesh.TURN}.Run(ctx)
+	return t.mesh.turnProbe(uri).Run(ctx)
 }
 
 // readLists parses the lists of the env file, before and after the edit.

@@ -175,15 +175,15 @@ func (m *Mesh) deliver(ctx context.Context, servers []wire.ServerURI, o mesh.Del
 
 // CheckTURN is how our own agents check a TURN server: by an allocation.
 func (m *Mesh) CheckTURN(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
-	credentials := m.TURN
+	probe := m.turnProbe(server)
 	if m.MintTURN != nil {
 		username, password, _, err := m.MintTURN(ctx)
 		if err != nil {
 			return 0, err
 		}
-		credentials.Username, credentials.Password = username, password
+		probe.Credentials.Username, probe.Credentials.Password = username, password
 	}
-	return probes.TURN{Target: server, Credentials: credentials}.Check(ctx)
+	return probe.Check(ctx)
 }
 
 // CheckSTUN is how our own agents check a STUN server.
