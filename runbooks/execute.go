@@ -182,7 +182,7 @@ func (e *unseenError) Unwrap() error { return e.err }
 // check verifies changes: a fact, or a window over time.
 func (r *run) check(ctx context.Context, s Step, started time.Time) error {
 	if s.Watch != nil {
-		sample := r.watch(ctx, s)
+		sample := r.watch(ctx, s, r.changesStand)
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -10,8 +10,9 @@ import (
 
 // watch samples over a window. The last samples decide, because a mesh may
 // need a moment; a window with too little data is unknown, and one with a
-// hole (a suspended laptop) begins again.
-func (r *run) watch(ctx context.Context, s Step) Sample {
+// hole (a suspended laptop) begins again, after stillSo has looked whether what
+// was changed is still there (nil: nothing to look at).
+func (r *run) watch(ctx context.Context, s Step, stillSo func(context.Context) error) Sample {
 	w := s.Watch
 	deadline := time.Now().Add(s.Timeout)
 	began, previous := time.Now(), time.Now()
@@ -24,6 +25,12 @@ func (r *run) watch(ctx context.Context, s Step) Sample {
 		// Round drops the monotonic reading, which stands still during a suspend.
 		if gap := now.Round(0).Sub(previous.Round(0)); gap > 2*w.Every+s.sampleTime() && len(samples) > 0 {
 			r.note(s.ID, fmt.Sprintf("no sample for %s: the window begins again", gap.Round(time.Second)), 0)
+			if stillSo != nil {
+				if err := stillSo(ctx); err != nil {
+					return Sample{probes.Fail, fmt.Sprintf("nobody looked for %s, and since then %v", gap.Round(time.Second), err)}
+				}
+			}
+			now = time.Now()
 			began, samples = now, nil
 		}
 		previous = now
@@ -43,6 +50,21 @@ func (r *run) watch(ctx context.Context, s Step) Sample {
 		case <-ticker.C:
 		}
 	}
+}
+
+// changesStand looks at every change of this run again: while nobody looked,
+// somebody else may have taken it back. What cannot be read proves nothing.
+func (r *run) changesStand(ctx context.Context) error {
+	intents := r.intents()
+	for _, s := range r.rec.Steps {
+		if _, applied := intents[s.ID]; !applied || r.begun(s.ID).takenAsDone != "" {
+			continue
+		}
+		if o, err := r.observe(ctx, s); err == nil && !o.Met && o.Blind == "" {
+			return fmt.Errorf("%s is not so any more: %s", s.ID, o.Summary)
+		}
+	}
+	return nil
 }
 
 // sampleTime is how long one sample may take before it counts as a hole.

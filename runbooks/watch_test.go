@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/infrafabric/meshctl/mesh/lab"
 	"github.com/infrafabric/meshctl/probes"
 )
 
@@ -61,7 +62,7 @@ func watched(t *testing.T, s Step, sample func(n int) Sample) (end Sample, took 
 	s.Watch.Sample = func(context.Context) Sample { taken++; return sample(taken) }
 	r := &run{Engine: &Engine{Notify: func(n Note) { notes = append(notes, n) }}}
 	begun := time.Now()
-	end = r.watch(t.Context(), s)
+	end = r.watch(t.Context(), s, nil)
 	return end, time.Since(begun), notes, taken
 }
 
@@ -106,6 +107,48 @@ func TestGapRestartsTheWindow(t *testing.T) {
 			t.Errorf("%d restarts, %q", again, end.Summary)
 		}
 	})
+}
+
+// After a hole, what was changed is looked at again before the window begins.
+func TestGapLooksAtTheChangesAgain(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	for name, gone := range map[string]bool{"still so": false, "somebody took it back": true} {
+		t.Run(name, func(t *testing.T) {
+			anew(t, e)
+			one, looked := &lamp{}, 0
+			s := one.step("one")
+			s.Observe = func(ctx context.Context) (Observation, error) { looked++; return one.observe(ctx) }
+			taken, before := 0, 0
+			watch := Step{ID: "monitor", Effect: ReadOnly, After: true, Timeout: 10 * time.Second, Watch: &Watch{
+				Every: 10 * time.Millisecond, For: 30 * time.Millisecond, NeedInARow: 2,
+				Sample: func(context.Context) Sample {
+					if taken++; taken == 2 { // longer than two intervals and the time of a sample
+						before = looked
+						if gone {
+							one.mu.Lock()
+							one.on = false
+							one.mu.Unlock()
+						}
+						<-time.After(1500 * time.Millisecond)
+					}
+					return Sample{probes.Pass, "fine"}
+				},
+			}}
+			result := mustRun(t, e, Request{Recovery: fakeRecovery(s, watch)})
+			if looked == before {
+				t.Error("nobody looked again")
+			}
+			if !gone {
+				expect(t, result, Done)
+				return
+			}
+			expect(t, result, Failed)
+			if !strings.Contains(result.Reason, "since then one is not so any more: on: false") {
+				t.Errorf("reason %q", result.Reason)
+			}
+		})
+	}
 }
 
 // A slow sample is no hole.
@@ -154,7 +197,7 @@ func TestWatchEndsAtAnInterrupt(t *testing.T) {
 		s := monitorStep()
 		s.Watch.Sample = func(context.Context) Sample { return Sample{probes.Pass, "fine"} }
 		begun := time.Now()
-		end := (&run{Engine: &Engine{}}).watch(ctx, s)
+		end := (&run{Engine: &Engine{}}).watch(ctx, s, nil)
 		if took := time.Since(begun); end.Verdict != probes.Unknown || took != 45*time.Second {
 			t.Errorf("%+v after %s", end, took)
 		}
