@@ -152,7 +152,7 @@ func matchTerm(term string) (string, any, error) {
 func eventDetail(e witnessclient.Event) string {
 	usual := map[string]bool{
 		"run": true, "seq": true, "prev": true, "hash": true, "host": true, "meshctl_version": true,
-		"operator_source": true, "plan": true, "facts": true, "params": true, "before": true, "match": true, "diff": true, "pid": true,
+		"operator_source": true, "events": true, "head": true, "plan": true, "facts": true, "params": true, "before": true, "match": true, "diff": true, "pid": true,
 	}
 	var parts []string
 	for _, f := range []struct{ name, value string }{{"agent", e.AgentID}, {"peer", e.PeerID}, {"severity", e.Severity}, {"failover", e.FailoverID}} {
