@@ -27,6 +27,7 @@ func All() []Runbook {
 		{Name: TurnRecoverName, Scenario: "A", Summary: "replace a failed TURN server", Build: buildTurnRecover},
 		{Name: TurnDrainName, Summary: "move users off a TURN server", Build: buildTurnMove(NewTurnDrain)},
 		{Name: TurnRestoreName, Summary: "return a TURN server to use", Build: buildTurnMove(NewTurnRestore)},
+		{Name: MeshAdaptName, Summary: "bound what agents send", Build: buildMeshAdapt},
 	}
 }
 

@@ -5,5 +5,5 @@ import (
 )
 
 func newMeshCmd(a *app) *cobra.Command {
-	return group("mesh", "The mesh itself: test delivery, watch it", newMeshTestCmd(a), newMeshPeersCmd(a), newMeshAgentCmd(a))
+	return group("mesh", "The mesh itself: test delivery, watch it", newMeshTestCmd(a), newMeshPeersCmd(a), newMeshAdaptCmd(a), newMeshAgentCmd(a))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
@@ -18,6 +19,8 @@ type governed interface {
 	TURNServers() []wire.ServerURI // as agents get them now
 	SetTURNServers([]wire.ServerURI)
 	ReconnectTURN()
+	Bandwidth() mesh.Bandwidth
+	SetBandwidth(mesh.Bandwidth)
 }
 
 // controller is the admin API of the mesh.
@@ -41,6 +44,7 @@ func (c *controller) handler() http.Handler {
 		mux.HandleFunc("GET /connections", c.listConnections)
 		mux.HandleFunc("GET /connections/{local}/{peer}", c.paths)
 		mux.HandleFunc("GET /config", c.config)
+		mux.HandleFunc("POST /config/bandwidth", authorized(c.key, c.bandwidth))
 	}
 	return c.log.record(c.distort(mux))
 }
@@ -95,7 +99,38 @@ func (c *controller) paths(w http.ResponseWriter, r *http.Request) {
 func (c *controller) config(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{
 		"turnFallbackTimeout": 5000, "turn_servers": texts(c.agents.TURNServers()),
+		"bandwidth": bandwidthBody(c.agents.Bandwidth()),
 	})
+}
+
+// bandwidthBody is what agents bound, in the words of the API.
+func bandwidthBody(b mesh.Bandwidth) map[string]any {
+	return map[string]any{"enableBandwidthAdaptation": b.Adapt, "maxBitrateMbps": b.Most / 1e6}
+}
+
+func (c *controller) bandwidth(w http.ResponseWriter, r *http.Request) {
+	body, err := readBody(r)
+	if err != nil {
+		writeError(w, http.StatusRequestEntityTooLarge, err)
+		return
+	}
+	var read struct {
+		Adapt *bool    `json:"enableBandwidthAdaptation"`
+		Mbps  *float64 `json:"maxBitrateMbps"`
+	}
+	err = decode(body, &read)
+	switch {
+	case err != nil:
+	case read.Adapt == nil || read.Mbps == nil || *read.Mbps < 0:
+		err = errors.New("enableBandwidthAdaptation and maxBitrateMbps are needed")
+	case !c.faults.is("controller-lies"):
+		c.agents.SetBandwidth(mesh.Bandwidth{Adapt: *read.Adapt, Most: *read.Mbps * 1e6})
+	}
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	writeOK(w)
 }
 
 func texts(uris []wire.ServerURI) []string {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/control"
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -20,6 +21,7 @@ const adminKey = "admin-key"
 
 // fakeFleet records what a controller does to it.
 type fakeFleet struct {
+	bandwidth  mesh.Bandwidth
 	mu         sync.Mutex
 	links      []wire.Link
 	servers    []wire.ServerURI
@@ -39,6 +41,10 @@ func (f *fakeFleet) SetTURNServers(servers []wire.ServerURI) {
 	defer f.mu.Unlock()
 	f.servers = servers
 }
+
+func (f *fakeFleet) Bandwidth() mesh.Bandwidth { return f.bandwidth }
+
+func (f *fakeFleet) SetBandwidth(b mesh.Bandwidth) { f.bandwidth = b }
 
 func (f *fakeFleet) Paths(string, string) (wire.PathReport, bool) { return wire.PathReport{}, false }
 

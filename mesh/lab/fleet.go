@@ -20,9 +20,10 @@ type fleet struct {
 	traffic *traffic
 	network *network.Network
 
-	mu      sync.Mutex
-	servers []wire.ServerURI
-	members map[string]*member // running
+	mu        sync.Mutex
+	bandwidth mesh.Bandwidth
+	servers   []wire.ServerURI
+	members   map[string]*member // running
 }
 
 // member is one running agent.
@@ -59,6 +60,7 @@ func (f *fleet) start(id string) error {
 		stop()
 		return err
 	}
+	agent.SetBandwidth(f.bandwidth)
 	m := &member{agent: agent, stop: stop}
 	m.sends.Go(func() {
 		f.traffic.send(ctx, id, func(to string, payload any) error {
@@ -116,6 +118,23 @@ func (f *fleet) Links() []wire.Link {
 		links = append(links, a.Links()...)
 	}
 	return links
+}
+
+// Bandwidth is what agents bound themselves to now.
+func (f *fleet) Bandwidth() mesh.Bandwidth {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bandwidth
+}
+
+// SetBandwidth bounds all agents, also those that start later.
+func (f *fleet) SetBandwidth(b mesh.Bandwidth) {
+	f.mu.Lock()
+	f.bandwidth = b
+	f.mu.Unlock()
+	for _, a := range f.agents() {
+		a.SetBandwidth(b)
+	}
 }
 
 // Paths reports how an agent sees its ways to a peer.
