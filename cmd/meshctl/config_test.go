@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -74,4 +75,29 @@ func FuzzConfig(f *testing.F) {
 		c.Controller.KeyFile, c.Witness.KeyFile, c.Prometheus.KeyFile, c.TURN.REST.Secrets, c.Notify = "", "", "", nil, notifyConfig{}
 		a.settings(c)
 	})
+}
+
+// The commented configuration names every key, but for single thresholds, what
+// only a lab sets, and windows that only a rehearsal changes.
+func TestEveryKeyIsExplained(t *testing.T) {
+	var walk func(reflect.Type)
+	walk = func(of reflect.Type) {
+		for of.Kind() == reflect.Slice || of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct || of == reflect.TypeFor[thresholdsConfig]() || of == reflect.TypeFor[timingsConfig]() || of == reflect.TypeFor[labConfig]() {
+			return
+		}
+		for i := range of.NumField() {
+			name := of.Field(i).Tag.Get("yaml")
+			if name == "" || name == "loopback" || name == "lab" {
+				continue
+			}
+			if !strings.Contains(commentedConfig, name+":") && !strings.Contains(commentedConfig, name+"\n") {
+				t.Errorf("nothing explains %s", name)
+			}
+			walk(of.Field(i).Type)
+		}
+	}
+	walk(reflect.TypeFor[config]())
 }

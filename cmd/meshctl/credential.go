@@ -13,6 +13,7 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh/secret"
 	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks/targets"
 )
 
 func newTurnCredentialCmd(a *app) *cobra.Command {
@@ -137,9 +138,10 @@ func newCredentialDecodeCmd(a *app) *cobra.Command {
 	var o credentialOptions
 	cmd := &cobra.Command{
 		Use: "decode [USERNAME]", Short: "Say when credentials expire, whose they are and which secret made them",
-		Long: `decode reads a user name (default $MESHCTL_TURN_USERNAME or turn.username) and
-tries which of the configured secrets made its password. The password comes from
-$MESHCTL_TURN_PASSWORD, turn.password_file or --password-file, and is never shown.
+		Long: `decode reads a user name (default turn.username, $MESHCTL_TURN_USERNAME or that of
+the env file) and tries which of the configured secrets made its password. The
+password comes from --password-file, $MESHCTL_TURN_PASSWORD, turn.password_file or
+the env file, and is never shown.
 
 Exit status: 0 they hold and a known secret made them, 3 expired or made with
 another secret, 4 could not be determined.`,
@@ -155,7 +157,9 @@ func (a *app) runCredentialDecode(args []string, o credentialOptions) error {
 	if err != nil {
 		return err
 	}
-	username := cmp.Or(append(args, c.TURN.Username, a.getenv("MESHCTL_TURN_USERNAME"))...)
+	env, _ := targets.ReadEnvFile(c.TURN.EnvFile) // without one there is nothing in it
+	inFile, _ := env.Value("TURN_USERNAME")
+	username := cmp.Or(append(args, c.TURN.Username, a.getenv("MESHCTL_TURN_USERNAME"), inFile)...)
 	if username == "" {
 		return usageError("turn credential decode: wants a user name")
 	}
@@ -165,6 +169,9 @@ func (a *app) runCredentialDecode(args []string, o credentialOptions) error {
 	password, err := a.readSecret(o.env, o.file)
 	if err != nil {
 		return err
+	}
+	if value, _ := env.Value("TURN_PASSWORD"); password.Empty() && username == inFile {
+		password = secret.New(value)
 	}
 	keys, err := a.restKeys(c, credentialOptions{})
 	if err != nil {
