@@ -364,6 +364,16 @@ func TestStatusOfConnections(t *testing.T) {
 	}
 }
 
+// A mesh that is too large to be read is not called broken.
+func TestStatusOfATooLargeMesh(t *testing.T) {
+	body := `{"total_agents":9,"connections":[` + strings.Repeat(`{"state":"new"},`, 200_000) + `{"state":"new"}]}`
+	m := &Mesh{Controller: client(t, control.Options{URL: serveText(t, body)})}
+	s := &survey{mesh: m, census: func() (*census, error) { return m.takeCensus(t.Context()) }}
+	if p := s.controllerPart(t.Context())[0]; p.Verdict != probes.Unknown || !strings.Contains(p.Summary, "more than 200000 entries") || p.Hint == "" {
+		t.Errorf("%+v", p)
+	}
+}
+
 func serveText(t *testing.T, body string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -66,6 +66,12 @@ func (c *census) count(l wire.Link) {
 
 func (s *survey) controllerPart(ctx context.Context) []Part {
 	c, err := s.census()
+	var reply *control.ReplyError
+	if errors.As(err, &reply) && reply.TooLarge {
+		p := unknownPart(PartController, "", err)
+		p.Hint = "the mesh has more connections than meshctl reads: look at them in Prometheus"
+		return []Part{p}
+	}
 	if err != nil {
 		return []Part{partFrom(PartController, "", s.mesh.Sites.Controller.Problem(ctx, err))}
 	}

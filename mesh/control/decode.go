@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -25,6 +26,18 @@ type decoder struct {
 	index int    // of its entry
 }
 
+// tooLargeError is a list beyond a limit.
+type tooLargeError struct{ error }
+
+// unusable gives what is wrong with the content of a reply as its error.
+func unusable(r *httpapi.Reply, err error) error {
+	var tooLarge *tooLargeError
+	if errors.As(err, &tooLarge) {
+		return r.TooLarge("%s", err)
+	}
+	return r.Invalid("%s", err)
+}
+
 func (d *decoder) fail(path, format string, args ...any) {
 	if d.err != nil {
 		return
@@ -44,7 +57,7 @@ func (d *decoder) replyError(r *httpapi.Reply) error {
 	if d.err == nil {
 		return nil
 	}
-	return r.Invalid("%s", d.err)
+	return unusable(r, d.err)
 }
 
 // given tells whether an optional field is there; null counts as absent.
@@ -139,7 +152,7 @@ func (d *decoder) each(v gjson.Result, list string, read func(v gjson.Result)) {
 	i := 0
 	v.ForEach(func(_, entry gjson.Result) bool {
 		if i == maxEntries {
-			d.fail(list, "has more than %d entries", maxEntries)
+			d.err = &tooLargeError{fmt.Errorf("%s has more than %d entries", list, maxEntries)}
 			return false
 		}
 		d.list, d.index = list, i

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -85,7 +86,8 @@ func TestTooLargeStats(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) { tt.send(w) })
 			stats, err := c.Scan(t.Context(), func(wire.Link) {})
-			if err == nil || !strings.Contains(err.Error(), tt.want) || stats.TotalAgents != 0 {
+			var reply *ReplyError
+			if !errors.As(err, &reply) || !reply.TooLarge || !strings.Contains(err.Error(), tt.want) || stats.TotalAgents != 0 {
 				t.Errorf("got %+v, error %v, want %q", stats, err, tt.want)
 			}
 		})

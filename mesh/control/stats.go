@@ -44,7 +44,7 @@ func (c *Client) read(ctx context.Context, parse func(body []byte) (Stats, error
 	}
 	stats, err := parse(reply.Body)
 	if err != nil {
-		return Stats{}, reply.Invalid("%s", err)
+		return Stats{}, unusable(reply, err)
 	}
 	stats.Date = reply.Date
 	return stats, nil

@@ -95,7 +95,7 @@ func (c *Client) call(parent context.Context, via *retryablehttp.Client, r reque
 	reply := &Reply{Code: resp.StatusCode, Op: r.op, URL: target, bearer: c.options.Bearer}
 	reply.Date, _ = http.ParseTime(resp.Header.Get("Date")) // absent or wrong: zero
 	if resp.ContentLength > c.options.MaxBody {
-		return nil, reply.Invalid("larger than the limit of %s", size(c.options.MaxBody))
+		return nil, reply.TooLarge("larger than the limit of %s", size(c.options.MaxBody))
 	}
 	reply.Body, err = readBody(resp, c.options.MaxBody)
 	switch {
@@ -104,7 +104,7 @@ func (c *Client) call(parent context.Context, via *retryablehttp.Client, r reque
 	case err != nil:
 		return nil, reply.Invalid("cut short after %d bytes: %s", len(reply.Body), clean(innermost(err), maxDetail))
 	case int64(len(reply.Body)) > c.options.MaxBody:
-		return nil, reply.Invalid("larger than the limit of %s", size(c.options.MaxBody))
+		return nil, reply.TooLarge("larger than the limit of %s", size(c.options.MaxBody))
 	}
 	reply.Body = withoutBearer(reply.Body, c.options.Bearer)
 	return reply, nil

@@ -103,8 +103,9 @@ func (e *NotOfferedError) Error() string {
 // JSON, or without a field or type that was expected. Its meaning is
 // "unknown", never zero.
 type ReplyError struct {
-	Op, URL string
-	Reason  string
+	Op, URL  string
+	Reason   string
+	TooLarge bool // well-formed as far as it was read, and beyond a limit
 }
 
 func (e *ReplyError) Error() string {

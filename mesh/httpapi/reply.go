@@ -34,6 +34,13 @@ func (r *Reply) Invalid(format string, args ...any) *ReplyError {
 	return &ReplyError{Op: r.Op, URL: r.URL, Reason: clean(reason, maxDetail)}
 }
 
+// TooLarge gives the error for a reply that is beyond a limit.
+func (r *Reply) TooLarge(format string, args ...any) *ReplyError {
+	e := r.Invalid(format, args...)
+	e.TooLarge = true
+	return e
+}
+
 // Object gives the body as a JSON object whose whole text is well-formed; check
 // Exists and Type of every field before use. Anything else is a *ReplyError.
 func (r *Reply) Object() (gjson.Result, error) {
