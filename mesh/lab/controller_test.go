@@ -100,7 +100,8 @@ func TestControllerReads(t *testing.T) {
 			`{"total_agents":3,"connections":[{"state":"connected"},{"state":"failed"}]}`},
 		{"agents", "/agents", `{"agents":[{"agent_id":"agent-1"},{"agent_id":"agent-2"},{"agent_id":"meshctl-R1-1"}]}`, ""},
 		{"connections", "/connections", `{"connections":` + full + `}`, ""},
-		{"config", "/config", `{"turnFallbackTimeout":5000,"turn_servers":["turn:127.0.0.1:1","turn:127.0.0.1:2?transport=udp"]}`, ""},
+		{"config", "/config", `{"turnFallbackTimeout":5000,"turn_servers":["turn:127.0.0.1:1","turn:127.0.0.1:2?transport=udp"],` +
+			`"bandwidth":{"enableBandwidthAdaptation":false,"maxBitrateMbps":0}}`, ""},
 		{"unknown", "/peers/agent-1", "", ""},
 	}
 	for _, seedOnly := range []bool{false, true} {

@@ -339,3 +339,32 @@ func TestPageIsTriedAgain(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// A partition whose healing is given up pages somebody, once for each link.
+func TestPartitionPages(t *testing.T) {
+	l := startLab(t, 1)
+	o := options(t, l)
+	o.Agent.Timing.PartitionCheck, o.Agent.Timing.Partition = 50*time.Millisecond, time.Second
+	o.Agent.Timing.HealingUnit, o.Agent.Timing.HealingAttempt = time.Millisecond, 100*time.Millisecond
+	paged := make(chan witnessclient.Event, 16)
+	o.Page = func(_ context.Context, e witnessclient.Event) error { paged <- e; return nil }
+	w := start(t, o)
+	eventually(t, "it sees", func() error { return w.healthy(http.StatusOK, "ok", "") })
+	if err := l.Inject(t.Context(), lab.Fault{Name: "network-cut", Target: "meshctl-sentinel-*<>*"}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-paged:
+		if e.Name != "mesh_healing_failed_final" || e.PeerID != "agent-1" {
+			t.Errorf("paged for %+v", e)
+		}
+	case <-time.After(60 * time.Second):
+		t.Fatalf("nobody was paged: %v", w.metrics())
+	}
+	if err := w.healthy(http.StatusServiceUnavailable, "blind", "none of 1 links is connected"); err != nil {
+		t.Error(err)
+	}
+	if n := value(w.metrics(), "webrtc_mesh_healing_failed_total"); n != 1 {
+		t.Errorf("%v times given up, not once", n)
+	}
+}
