@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jxskiss/base62"
+
 	"github.com/infrafabric/meshctl/mesh/secret"
 )
 
@@ -19,11 +21,15 @@ type Credentials struct {
 // Empty tells that no credentials were given.
 func (c Credentials) Empty() bool { return c.Username == "" && c.Password.Empty() }
 
-// Expiry reads the time after which a TURN REST service's credentials are
-// void: their user name is UNIXTIME or UNIXTIME:USER
-// (draft-uberti-behave-turn-rest-00 section 2.2).
+// Expiry reads the time after which issued credentials are void. The user name
+// of a TURN REST service is UNIXTIME or UNIXTIME:USER
+// (draft-uberti-behave-turn-rest-00 section 2.2), that of LiveKit the base62 of
+// KEY|PARTICIPANT|UNIXTIME.
 func (c Credentials) Expiry() (time.Time, bool) {
 	digits, _, _ := strings.Cut(c.Username, ":")
+	if text, err := base62.DecodeString(c.Username); err == nil && strings.Count(string(text), "|") == 2 {
+		digits = string(text[strings.LastIndexByte(string(text), '|')+1:])
+	}
 	seconds, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || len(digits) != 10 || seconds < 0 { // ten digits: from 2001 to 2286
 		return time.Time{}, false

@@ -46,6 +46,7 @@ func behindFirewall(t *testing.T) map[int]result {
 	}
 	child := exec.CommandContext(t.Context(), "unshare", "-rn", os.Args[0], "-test.run=^TestBehindFirewall$", "-test.v")
 	child.Env = append(os.Environ(), inNamespace+"=1")
+	child.SysProcAttr = diesWithParent()
 	output, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("in the namespace: %v\n%s", err, output)

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/jxskiss/base62"
 	"github.com/pion/stun/v3"
 )
 
@@ -146,6 +147,8 @@ func TestExpiry(t *testing.T) {
 	}{
 		{"REST with user", "1700000000:alice", 1700000000},
 		{"REST without user", "1700000000", 1700000000},
+		{"LiveKit", base62.EncodeToString([]byte("APIkey|PA_abc|1700000000")), 1700000000},
+		{"LiveKit without a time", base62.EncodeToString([]byte("APIkey|PA_abc")), 0},
 		{"plain name", "alice", 0},
 		{"number that is no time", "42:alice", 0},
 		{"negative", "-170000000:alice", 0},

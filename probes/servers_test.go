@@ -315,6 +315,7 @@ func startCoturn(t testing.TB, binary string, flags []string, over []probes.Tran
 		"--log-file", filepath.Join(dir, "log"), "--simple-log", "--no-stdout-log",
 	}, flags...)
 	command := exec.CommandContext(t.Context(), binary, args...)
+	command.SysProcAttr = diesWithParent()
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
