@@ -145,7 +145,7 @@ func (c *runCache) describe(dir, name string, info os.FileInfo) string {
 // less right.
 func (c *runCache) write() {
 	data, err := json.Marshal(c.now)
-	if err != nil || c.reads == 0 || os.MkdirAll(filepath.Dir(c.path), 0o700) != nil {
+	if err != nil || c.reads == 0 || c.path == "" || os.MkdirAll(filepath.Dir(c.path), 0o700) != nil {
 		return
 	}
 	_ = renameio.WriteFile(c.path, data, 0o600)
@@ -154,7 +154,11 @@ func (c *runCache) write() {
 func (a *app) cacheFile(c config) string {
 	dir := a.getenv("XDG_CACHE_HOME")
 	if dir == "" {
-		dir = filepath.Join(a.getenv("HOME"), ".cache")
+		home := a.getenv("HOME")
+		if home == "" {
+			return "" // not into the working directory
+		}
+		dir = filepath.Join(home, ".cache")
 	}
 	return filepath.Join(dir, "meshctl", c.Mesh+".runs.json")
 }

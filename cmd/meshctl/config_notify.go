@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/infrafabric/meshctl/mesh/secret"
+	"github.com/infrafabric/meshctl/runbooks/notify"
 )
 
 // The kinds of receivers and what a route can be told of.
@@ -56,6 +59,9 @@ func (p *problems) pagerDuty(key string, t notifyTarget) {
 	case slices.Contains(t.Events, "start"):
 		p.add(key+".events", "nobody is paged because a run begins: failure, finish, healing_failed")
 	case t.URL != "":
+		if err := notify.CheckURL(secret.New(t.URL)); err != nil {
+			p.add(key+".url", "%v", err)
+		}
 		p.url(key+".url", t.URL, "http", "https")
 	}
 }

@@ -13,9 +13,12 @@ import (
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
-// notifyPatience is how long the end of a command waits for those who must be
-// told.
-const notifyPatience = 10 * time.Second
+// How long the end of a command waits for those who must be told, and how long
+// when the operator waits for it to end.
+const (
+	notifyPatience   = 10 * time.Second
+	notifyImpatience = 2 * time.Second
+)
 
 // notifier tells whom the configuration names. A secret that is not there is
 // reported when somebody should have been told: it stops no recovery.
@@ -52,7 +55,11 @@ func (a *app) optionalSecret(env, file string) secret.Secret {
 // told waits until everybody was told, and says who was not. nil: nobody had
 // to be.
 func (s *session) told() *notify.Report {
-	ctx, cancel := context.WithTimeout(context.Background(), notifyPatience)
+	patience := notifyPatience
+	if s.ended() {
+		patience = notifyImpatience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	report := s.notifier.Close(ctx)
 	if report.Sent == 0 && len(report.Problems) == 0 {

@@ -27,6 +27,8 @@ type session struct {
 	notes  *progress
 	// notifier tells people of the events of a run.
 	notifier *notify.Notifier
+	// ended tells that the command was interrupted or had its time.
+	ended func() bool
 }
 
 // open reads the configuration and makes the clients; nothing is sent yet.
@@ -43,6 +45,7 @@ func (a *app) open() (*session, error) {
 	notifier := a.notifier(c)
 	return &session{
 		config: c, mesh: m, notes: notes, notifier: notifier,
+		ended:  func() bool { return a.ctx != nil && a.ctx.Err() != nil },
 		engine: &runbooks.Engine{StateDir: c.stateDir(), Mesh: m, Stamp: a.stamp(), Notify: notes.note, Journalled: notifier.Event},
 	}, nil
 }
