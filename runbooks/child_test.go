@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -150,7 +151,7 @@ func fillDisk(e *Engine) error {
 		report.Error = err.Error()
 	}
 	if report.Applied > intents {
-		return fmt.Errorf("%d effects, %d intents on the disk (%v): %v", report.Applied, intents, readErr, err)
+		return fmt.Errorf("%d effects, %d intents on the disk: %w", report.Applied, intents, errors.Join(readErr, err))
 	}
 	return json.NewEncoder(os.Stdout).Encode(report)
 }

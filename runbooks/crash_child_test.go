@@ -199,7 +199,7 @@ func call(ctx context.Context, method, url, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer reply.Body.Close() //nolint:errcheck // was read
+	defer reply.Body.Close()
 	body, err := io.ReadAll(reply.Body)
 	if reply.StatusCode != http.StatusOK {
 		err = errors.Join(err, fmt.Errorf("status %d", reply.StatusCode))

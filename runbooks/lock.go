@@ -126,7 +126,7 @@ func (e *Engine) liveOwner(record string) Owner {
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(recordTime); time.Now().Before(deadline); <-ticker.C {
-		if owner := readOwner(record); owner.PID != 0 && !(owner.Host == e.Stamp.Host && gone(owner.PID)) {
+		if owner := readOwner(record); owner.PID != 0 && (owner.Host != e.Stamp.Host || !gone(owner.PID)) {
 			return owner
 		}
 	}

@@ -1,13 +1,11 @@
 package runbooks
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -146,41 +144,4 @@ func acceptingWitness(t *testing.T) string {
 	}))
 	t.Cleanup(w.Close)
 	return w.URL
-}
-
-// Whatever room the disk has: no effect without its intent on it, and the run
-// says that its journal could not be written.
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount a small disk")
-	}
-	stopped, through := 0, 0
-	for blocks := 1; through == 0 && blocks <= 40; blocks++ {
-		cmd := childProcess(t, "disk", "", "http://127.0.0.1:1")
-		dir := t.TempDir()
-		shell := `mount -t tmpfs -o size=` + strconv.Itoa(4*blocks) + `k none "$1" && exec "$2"`
-		mounted := exec.Command("sh", "-c", shell, "sh", dir, cmd.Path)
-		mounted.Env = append(cmd.Env, childStateDir+"="+filepath.Join(dir, "state"))
-		mounted.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS}
-		out, err := mounted.CombinedOutput()
-		if err != nil && strings.Contains(err.Error(), "operation not permitted") || strings.Contains(string(out), "mount:") {
-			t.Skipf("cannot mount here: %v %s", err, out)
-		}
-		var report diskReport
-		if err != nil || json.Unmarshal(out, &report) != nil {
-			t.Fatalf("%d blocks: %v\n%s", blocks, err, out)
-		}
-		switch {
-		case report.Outcome == string(Done):
-			through++
-		case !strings.Contains(report.Error, "no space left on device"):
-			t.Errorf("%d blocks: %+v", blocks, report)
-		default:
-			stopped++
-		}
-	}
-	if stopped == 0 || through == 0 {
-		t.Errorf("stopped %d times, got through %d times", stopped, through)
-	}
 }

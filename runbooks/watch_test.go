@@ -111,43 +111,55 @@ func TestGapRestartsTheWindow(t *testing.T) {
 
 // After a hole, what was changed is looked at again before the window begins.
 func TestGapLooksAtTheChangesAgain(t *testing.T) {
-	t.Parallel()
-	e, _ := witnessMesh(t, lab.Options{})
-	for name, gone := range map[string]bool{"still so": false, "somebody took it back": true} {
-		t.Run(name, func(t *testing.T) {
-			anew(t, e)
-			one, looked := &lamp{}, 0
-			s := one.step("one")
-			s.Observe = func(ctx context.Context) (Observation, error) { looked++; return one.observe(ctx) }
-			taken, before := 0, 0
-			watch := Step{ID: "monitor", Effect: ReadOnly, After: true, Timeout: 10 * time.Second, Watch: &Watch{
-				Every: 10 * time.Millisecond, For: 30 * time.Millisecond, NeedInARow: 2,
-				Sample: func(context.Context) Sample {
-					if taken++; taken == 2 { // longer than two intervals and the time of a sample
-						before = looked
-						if gone {
-							one.mu.Lock()
-							one.on = false
-							one.mu.Unlock()
-						}
-						<-time.After(1500 * time.Millisecond)
-					}
-					return Sample{probes.Pass, "fine"}
-				},
-			}}
-			result := mustRun(t, e, Request{Recovery: fakeRecovery(s, watch)})
-			if looked == before {
-				t.Error("nobody looked again")
+	for _, gone := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s, taken, looked := monitorStep(), 0, 0
+			s.Watch.Sample = func(context.Context) Sample {
+				if taken++; taken == 5 {
+					<-time.After(time.Hour)
+				}
+				return Sample{probes.Pass, "fine"}
 			}
-			if !gone {
-				expect(t, result, Done)
-				return
+			s.Timeout = 3 * time.Hour
+			end := (&run{Engine: &Engine{}}).watch(t.Context(), s, func(context.Context) error {
+				if looked++; gone {
+					return errBroken
+				}
+				return nil
+			})
+			want := probes.Pass
+			if gone {
+				want = probes.Fail
 			}
-			expect(t, result, Failed)
-			if !strings.Contains(result.Reason, "since then one is not so any more: on: false") {
-				t.Errorf("reason %q", result.Reason)
+			if end.Verdict != want || looked != 1 || gone != strings.Contains(end.Summary, "nobody looked for 1h0m10s, and since then it broke") {
+				t.Errorf("%+v, looked %d times", end, looked)
 			}
 		})
+	}
+}
+
+func TestChangesStand(t *testing.T) {
+	t.Parallel()
+	e, _ := witnessMesh(t, lab.Options{})
+	one, untouched := &lamp{}, &lamp{}
+	rec := fakeRecovery(one.step("one"), untouched.step("untouched"))
+	e.knows(rec)
+	expect(t, interruptIn(t, e, rec, "one"), Interrupted)
+	r, err := e.rebuild(rec.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if err := r.changesStand(t.Context()); err != nil {
+		t.Error(err)
+	}
+	one.blinded = errBroken
+	if err := r.changesStand(t.Context()); err != nil {
+		t.Errorf("what cannot be read proves nothing: %v", err)
+	}
+	one.blinded, one.on = nil, false
+	if err := r.changesStand(t.Context()); err == nil || err.Error() != "one is not so any more: on: false" {
+		t.Errorf("got error %v", err)
 	}
 }
 
