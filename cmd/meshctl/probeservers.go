@@ -63,15 +63,19 @@ func (p *planner) ask(ctx context.Context, kind string, over []wire.ServerURI) [
 // locate groups the addresses of a server. A transport without an address is a
 // report already.
 func (p *planner) locate(ctx context.Context, kind string, over []wire.ServerURI) (places []*located, lost []probes.Report) {
+	started := time.Now()
+	found, errs := make([][]netip.AddrPort, len(over)), make([]error, len(over))
+	var asked sync.WaitGroup
+	for i, target := range over {
+		asked.Go(func() { found[i], errs[i] = probes.Endpoints(ctx, nil, target) })
+	}
+	asked.Wait()
 	byAddress := map[netip.Addr]*located{}
-	for _, target := range over {
-		started := time.Now()
-		found, err := probes.Endpoints(ctx, nil, target)
-		if err != nil {
-			lost = append(lost, probes.Unresolved(kind, target, started, err))
-			continue
+	for i, target := range over {
+		if errs[i] != nil {
+			lost = append(lost, probes.Unresolved(kind, target, started, errs[i]))
 		}
-		for _, server := range found {
+		for _, server := range found[i] {
 			place := byAddress[server.Addr()]
 			if place == nil {
 				place = &located{}
