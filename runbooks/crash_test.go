@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -346,6 +347,7 @@ var crashCases = map[string]crashCase{
 	TurnRestoreName: {"", func(l *lab.Lab) any {
 		return TurnMoveParams{Server: l.TURN[2].URI.String(), Monitor: crashMonitor}
 	}, -1},
+	MeshAdaptName: {"", func(*lab.Lab) any { return MeshAdaptParams{Bandwidth: control.Bandwidth{Mbps: 50}} }, 1},
 }
 
 // TestCrashRunbooks: the same with the runbooks there are, on a whole mesh.
@@ -371,7 +373,10 @@ func TestCrashRunbooks(t *testing.T) {
 			direct := client(t, control.Options{URL: l.ControllerURL, AdminKey: l.AdminKey})
 			site.reset = func() {
 				writeFile(t, l.EnvFile, env)
-				if err := direct.ReloadConfig(t.Context(), NewRunID(), servers); err != nil {
+				err := errors.Join(
+					direct.ReloadConfig(t.Context(), NewRunID(), servers), direct.SetBandwidth(t.Context(), NewRunID(), control.Bandwidth{}),
+				)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}

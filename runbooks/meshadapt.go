@@ -102,7 +102,7 @@ func (a *meshAdapt) observe(ctx context.Context) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	o := Observation{Met: now == a.want, Summary: bandwidthText(now), Before: before}
+	o := Observation{Met: now == a.want, Summary: bandwidthText(now), Before: before, Match: string(before)}
 	if !o.Met {
 		o.Diff = fmt.Sprintf("- %s\n+ %s", bandwidthText(now), bandwidthText(a.want))
 	}
