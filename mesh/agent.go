@@ -40,6 +40,7 @@ type AgentOptions struct {
 	Credentials   CredentialSource // instead of both, when they expire
 	RelayOnly     bool             // TURN paths only
 	Loopback      bool             // 127.0.0.1 only
+	Media         bool             // send and receive an Opus track of silence beside the data channels
 	// Net makes the sockets; nil: the system's. The lab gives bad ones.
 	Net       transport.Net
 	Timing    Timing           // zero fields: DefaultTiming
@@ -77,7 +78,8 @@ type Agent struct {
 	ctx         context.Context // ends the agent
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
-	bandwidth   atomic.Pointer[Bandwidth] // nil: free
+	track       *webrtc.TrackLocalStaticSample // nil: no media
+	bandwidth   atomic.Pointer[Bandwidth]      // nil: free
 
 	mu    sync.Mutex
 	peers map[string]bool
@@ -106,6 +108,9 @@ func StartAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 		return nil, fmt.Errorf("start agent %s: %w", o.ID, err)
 	}
 	a.wg.Go(func() { a.pool.run(a.ctx) })
+	if a.track != nil {
+		a.wg.Go(a.play)
+	}
 	a.wg.Go(func() { a.signaling.run(a.ctx, conn) })
 	return a, nil
 }
@@ -118,8 +123,16 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	api, err := newAPI(o)
+	if err != nil {
+		return nil, err
+	}
+	track, err := newTrack(o)
+	if err != nil {
+		return nil, err
+	}
 	a := &Agent{
-		o: o, api: newAPI(o), certificate: certificate, fingerprint: print,
+		o: o, api: api, track: track, certificate: certificate, fingerprint: print,
 		peers: map[string]bool{}, links: map[string]*link{},
 	}
 	a.signaling, err = newSignaling(o, a.emit, a.receive)

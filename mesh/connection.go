@@ -61,6 +61,12 @@ func (l *link) open(server string, why purpose) (*connection, error) {
 			dc.OnOpen(func() { _ = dc.Close() })
 		}
 	})
+	if track := l.agent.track; track != nil && !l.mute {
+		if err := c.addMedia(track); err != nil {
+			c.close()
+			return nil, err
+		}
+	}
 	return c, nil
 }
 

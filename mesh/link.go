@@ -45,6 +45,7 @@ type link struct {
 	excluded exclusions
 	state    string           // last one reported as an event
 	early    []wire.Candidate // of the peer; came before their description
+	mute     bool             // the peer takes no audio
 	taken    int              // candidates of the peer's description
 	timer    *time.Timer
 	then     func() // what the timer is for; nil: nothing

@@ -173,6 +173,11 @@ func (l *link) takeAnswer(answer wire.SessionDescription) {
 		l.again()
 		return
 	}
+	if l.agent.track != nil && !l.mute && refusesAudio(answer.SDP) {
+		l.mute = true // pion fails on such an answer
+		l.again()
+		return
+	}
 	if err := l.describePeer(c, webrtc.SDPTypeAnswer, answer.SDP); err != nil {
 		l.failed(err)
 		return

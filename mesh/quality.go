@@ -40,6 +40,9 @@ func (l *link) reportQuality() {
 		m["turn_server"] = l.conn.server
 	}
 	addQuality(m, d)
+	if l.agent.track != nil {
+		l.conn.addMediaQuality(m)
+	}
 	if limit := l.pacer.limit(); limit > 0 {
 		m["bitrate_limit_bps"] = limit
 	}

@@ -9,15 +9,14 @@ import (
 	"time"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/interceptor"
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// newAPI configures pion for a data-channel mesh.
-func newAPI(o AgentOptions) *webrtc.API {
+// newAPI configures pion for a mesh of data channels, and of audio if wanted.
+func newAPI(o AgentOptions) (*webrtc.API, error) {
 	var s webrtc.SettingEngine
 	t := o.Timing
 	s.LoggerFactory = silence{}
@@ -42,9 +41,11 @@ func newAPI(o AgentOptions) *webrtc.API {
 		s.SetIPFilter(net.IPv4(127, 0, 0, 1).Equal)
 		s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	}
-	return webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{}),
-		// Interceptors are for RTP; pion starts five goroutines for them unasked.
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	engine, registry, err := mediaEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(registry)), nil
 }
 
 // newCertificate makes the DTLS identity that all links of an agent share, and
