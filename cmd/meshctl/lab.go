@@ -30,6 +30,7 @@ type labOptions struct {
 	agents            int
 	turn, dir         string
 	registry, metrics string
+	media             bool
 	seedOnly, noDedup bool
 	scale             float64
 	faults            []string
@@ -54,6 +55,7 @@ Faults (also while it runs, with "meshctl lab fault"):
 	flags.StringVar(&o.registry, "registry", "shared", "`KIND` of registry of the three signaling servers: shared, or separate for each")
 	flags.StringVar(&o.metrics, "metrics", "none", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)")
 	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
+	flags.BoolVar(&o.media, "media", false, "agents also send each other an Opus track, so that RTP and SRTP exist")
 	flags.BoolVar(&o.seedOnly, "seed-only", false, "a bare mesh: /stats with states only, no optional endpoints")
 	flags.BoolVar(&o.noDedup, "no-dedup", false, "a witness that takes the same event twice")
 	flags.Float64Var(&o.scale, "scale", 1, "`FACTOR` for all windows in the written configuration, such as 0.02")
@@ -124,7 +126,7 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 	}
 	l, err := lab.Start(ctx, lab.Options{
 		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, Registry: o.registry, Metrics: o.metrics,
-		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Check: turnCheck,
+		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Media: o.media, Check: turnCheck,
 	})
 	if err != nil {
 		return err

@@ -18,7 +18,10 @@ import (
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
-type meshAgentOptions struct{ name, listen string }
+type meshAgentOptions struct {
+	name, listen string
+	media        bool
+}
 
 func newMeshAgentCmd(a *app) *cobra.Command {
 	var o meshAgentOptions
@@ -37,6 +40,7 @@ Exit status: 0 told to end, 2 usage or configuration, 5 signaling refuses it.`,
 	}
 	cmd.Flags().StringVar(&o.name, "name", "", "`NAME` in the mesh, after meshctl-sentinel- (default: the host's)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:9464", "`ADDRESS` for /metrics and /healthz")
+	cmd.Flags().BoolVar(&o.media, "media", false, "also exchange an Opus track of silence with peers that take it: RTP loss in quality events")
 	return cmd
 }
 
@@ -62,6 +66,7 @@ func (a *app) runMeshAgent(ctx context.Context, o meshAgentOptions) error {
 	}
 	defer s.close()
 	options := a.sentinel(s, wire.SentinelPrefix+o.name)
+	options.Agent.Media = o.media
 	if options.Listener, err = net.Listen("tcp", o.listen); err != nil {
 		return usageError("--listen %s: %w", o.listen, err)
 	}

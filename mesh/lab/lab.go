@@ -41,6 +41,7 @@ type Options struct {
 	TURN            string        // "pion" in this process, or "coturn" as child processes; "" = pion
 	Registry        string        // of the signaling servers: "shared", or "separate"; "" = shared
 	Metrics         string        // "none", or "prometheus" as a child process; "" = none
+	Media           bool          // agents also send each other an Opus track of silence
 	SeedOnly        bool          // controller and signaling offer only what the oldest servers in the field do
 	NoDedup         bool          // the witness stores an event again that it has already
 	TrafficInterval time.Duration // between two messages of a direction; 0 = 50 ms
@@ -258,7 +259,7 @@ func (l *Lab) observe() {
 
 func (l *Lab) agentOptions() mesh.AgentOptions {
 	o := mesh.AgentOptions{
-		Username: l.Username, Password: l.Password, RelayOnly: true, Loopback: true,
+		Username: l.Username, Password: l.Password, RelayOnly: true, Loopback: true, Media: l.options.Media,
 		Timing: mesh.LabTiming(), Emit: l.witness.add,
 	}
 	if l.options.Check != nil {
