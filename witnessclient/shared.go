@@ -12,7 +12,8 @@ import (
 // MakeDir makes a directory for evidence, with its parents, and syncs what
 // names it, so that a power cut cannot lose a journal with its directory. It is
 // private (0700), or the group's where the group may write the parent: on a
-// shared host colleagues exclude each other and go on with each other's runs.
+// shared host colleagues exclude each other and go on with each other's runs. It
+// appears with the mode it keeps, for colleagues who come at the same moment.
 func MakeDir(dir string) error {
 	if info, err := os.Stat(dir); err == nil {
 		if !info.IsDir() {
@@ -26,21 +27,28 @@ func MakeDir(dir string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil // somebody else was faster
+	made, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".*") // 0700
+	if err != nil {
+		return err
+	}
+	err = errors.Join(shareDir(made), os.Rename(made, dir))
+	if err != nil {
+		_ = os.Remove(made)
+		if info, statErr := os.Stat(dir); statErr == nil && info.IsDir() {
+			return nil // somebody else was faster, and has begun to use it
 		}
 		return err
 	}
+	return syncDir(parent)
+}
+
+func shareDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }() // only read
-	if err := Share(d); err != nil {
-		return err
-	}
-	return syncDir(parent)
+	return Share(d)
 }
 
 // Share gives a new file or directory to the group of its directory when that
