@@ -41,8 +41,6 @@ BEGIN {
   what["BenchmarkPartition ms/first-message"] = "partition of 28 s (at a tenth) ends: first message on every link"
   bar["BenchmarkOneWayLoss ms/found"] = 10000
   what["BenchmarkOneWayLoss ms/found"] = "one-way loss found by the side that hears everything, production timing"
-  bar["BenchmarkRelayEcho ms/echo"] = 50
-  what["BenchmarkRelayEcho ms/echo"] = "one verified relay echo: median"
   bar["BenchmarkStartVersion ms/start"] = 25
   what["BenchmarkStartVersion ms/start"] = "meshctl version: median wall time"
   bar["BenchmarkTabBash ms/tab"] = 50
