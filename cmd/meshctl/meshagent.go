@@ -67,7 +67,7 @@ func (a *app) runMeshAgent(ctx context.Context, o meshAgentOptions) error {
 	defer s.close()
 	options := a.sentinel(s, wire.SentinelPrefix+o.name)
 	options.Agent.Media = o.media
-	if options.Listener, err = net.Listen("tcp", o.listen); err != nil {
+	if options.Listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen); err != nil {
 		return usageError("--listen %s: %w", o.listen, err)
 	}
 	options.Log.Info("serving /metrics and /healthz", "address", options.Listener.Addr().String())

@@ -64,7 +64,7 @@ func (l *Lab) eventsSince(t *testing.T, since time.Time) (events []witnessclient
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // was read
+	defer func() { _ = file.Close() }()
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		var e witnessclient.Event

@@ -74,7 +74,7 @@ func (w *watched) get(path string) (int, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer reply.Body.Close() //nolint:errcheck // was read
+	defer func() { _ = reply.Body.Close() }()
 	body, err := io.ReadAll(reply.Body)
 	if err != nil {
 		w.t.Fatal(err)
@@ -271,10 +271,10 @@ func TestNextProcessDeliversTheRest(t *testing.T) {
 	start(t, o)
 	eventually(t, "the first journal is delivered", func() error {
 		journals, err := witnessclient.List(o.Journals)
-		if err != nil || len(journals) != 2 || journals[0].Unacked != 0 {
-			return fmt.Errorf("%+v, %v", journals, err)
+		if err == nil && (len(journals) != 2 || journals[0].Unacked != 0) {
+			err = fmt.Errorf("%+v", journals)
 		}
-		return nil
+		return err
 	})
 }
 
