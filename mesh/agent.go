@@ -216,6 +216,11 @@ func (a *Agent) Connect(ctx context.Context, peer string) error {
 		return nil
 	case <-l.done:
 		return fmt.Errorf("connect %s to %s: the peer left or the agent closed", a.o.ID, peer)
+	case <-a.signaling.over:
+		if a.ctx.Err() != nil {
+			return fmt.Errorf("connect %s to %s: the agent closed", a.o.ID, peer)
+		}
+		return fmt.Errorf("connect %s to %s: signaling refuses this agent", a.o.ID, peer)
 	case <-ctx.Done():
 		now := l.describe()
 		return fmt.Errorf("connect %s to %s: %s after %s, %s: %w", a.o.ID, peer, now.State,

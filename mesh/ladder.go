@@ -190,6 +190,26 @@ func (l *link) retrying(server string, wait time.Duration, err error) {
 
 var errListFailed = errors.New("every TURN server of the list failed this link")
 
+// lackDirect: an attempt that looks for a direct path has not found one in
+// time.
+func (l *link) lackDirect(now time.Time) {
+	if a := l.attempt; a != nil && now.Sub(a.began) >= l.agent.o.Timing.Fallback {
+		l.relayInstead(a.c)
+	}
+}
+
+// relayInstead says once that a relay is used as there is no direct path.
+func (l *link) relayInstead(c *connection) {
+	o := l.agent.o
+	if o.RelayOnly || l.falling || l.up || c.server == "" {
+		return
+	}
+	l.falling = true
+	l.agent.emit("turn_fallback_initiated", l.peer, metadata{
+		"turn_server": c.server, "reason": "no direct path after " + o.Timing.Fallback.String(),
+	})
+}
+
 // fallbackUnnecessary: a direct path was found although TURN was at hand.
 func (l *link) fallbackUnnecessary(path string) {
 	if l.conn.server != "" && !l.falling {

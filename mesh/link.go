@@ -119,6 +119,7 @@ func (l *link) run() {
 func (l *link) tick(now time.Time) {
 	l.watch(now)
 	l.identify(now)
+	l.lackDirect(now)
 	t := l.agent.o.Timing
 	for _, d := range []struct {
 		at    *time.Time
@@ -265,6 +266,9 @@ func (l *link) promote() {
 	l.stopTimer()
 	c.relayed = c.usesRelay()
 	c.vigil = vigil{}
+	if c.relayed {
+		l.relayInstead(c)
+	}
 	if c == l.next {
 		l.mu.Lock()
 		l.next = nil

@@ -24,7 +24,7 @@ func newBenchMesh(b *testing.B, edit func(*AgentOptions)) benchMesh {
 		}
 	})
 	m.onServer(m.first.uri)
-	m.ledger.start(b, m.agents, 20*time.Millisecond)
+	m.start(b, m.agents, 20*time.Millisecond)
 	m.flowing(m.testMesh)
 	return m
 }

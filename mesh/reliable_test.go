@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -117,10 +118,7 @@ func (g *ledger) longest(after time.Time) time.Duration {
 func (g *ledger) flowing(m *testMesh) {
 	m.t.Helper()
 	g.mu.Lock()
-	before := map[direction]int{}
-	for d, n := range g.sent {
-		before[d] = n
-	}
+	before := maps.Clone(g.sent)
 	g.mu.Unlock()
 	want := len(m.agents) * (len(m.agents) - 1)
 	m.eventually("messages on all directions", func() error {

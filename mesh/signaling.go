@@ -35,11 +35,12 @@ type signaling struct {
 	heard     time.Time
 	server    *url.URL // last one that took us
 	fallovers int
-	better    *better // registration to change over to
+	better    *better       // registration to change over to
+	over      chan struct{} // closed when no server will ever take us again
 }
 
 func newSignaling(o AgentOptions, emit emitter, receive func(wire.Signal)) (*signaling, error) {
-	s := &signaling{id: o.ID, timing: o.Timing, emit: emit, receive: receive}
+	s := &signaling{id: o.ID, timing: o.Timing, emit: emit, receive: receive, over: make(chan struct{})}
 	if len(o.SignalingURLs) == 0 {
 		return nil, errors.New("no signaling server")
 	}
@@ -106,6 +107,7 @@ func (s *signaling) connected(server *url.URL, attempt int) {
 // run reads from the registered socket and replaces it when it is lost.
 func (s *signaling) run(ctx context.Context, conn *websocket.Conn) {
 	defer s.emit("agent_disconnected", "", nil)
+	defer close(s.over)
 	for {
 		err := s.serve(ctx, conn)
 		next := s.change()

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,23 +73,4 @@ func (f *traffic) since(at time.Time) int {
 		}
 	}
 	return n
-}
-
-// gaps are the longest pauses that began after a time or included it, one per
-// direction, sorted.
-func (f *traffic) gaps(at time.Time) []time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var gaps []time.Duration
-	for _, times := range f.arrivals {
-		var longest time.Duration
-		for i := 1; i < len(times); i++ {
-			if times[i].After(at) {
-				longest = max(longest, times[i].Sub(times[i-1]))
-			}
-		}
-		gaps = append(gaps, longest)
-	}
-	slices.Sort(gaps)
-	return gaps
 }

@@ -42,7 +42,7 @@ func replaceServer(list, failed string, replacement wire.ServerURI) string {
 // removeServer drops every entry on the server; all other bytes stay.
 func removeServer(list, server string) string {
 	var kept []string
-	for _, entry := range strings.Split(list, ",") {
+	for entry := range strings.SplitSeq(list, ",") {
 		if uri, err := wire.ParseServerURI(strings.TrimSpace(entry)); err == nil && uri.Matches(server) {
 			continue
 		}
@@ -55,7 +55,7 @@ func removeServer(list, server string) string {
 // the same service are dropped.
 func prependServer(list string, server wire.ServerURI) string {
 	kept := []string{server.String()}
-	for _, entry := range strings.Split(list, ",") {
+	for entry := range strings.SplitSeq(list, ",") {
 		uri, err := wire.ParseServerURI(strings.TrimSpace(entry))
 		if strings.TrimSpace(entry) != "" && (err != nil || serverKey(uri) != serverKey(server)) {
 			kept = append(kept, entry)
