@@ -71,6 +71,7 @@ const maxLinks = 1024
 type Agent struct {
 	o           AgentOptions
 	api         *webrtc.API
+	quick       *webrtc.API // for links that were relayed before
 	certificate webrtc.Certificate
 	fingerprint string // of the certificate
 	pool        *pool
@@ -123,7 +124,11 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := newAPI(o)
+	api, err := newAPI(o, o.Timing.Fallback)
+	if err != nil {
+		return nil, err
+	}
+	quick, err := newAPI(o, o.Timing.Fallback/20)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +137,7 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		o: o, api: api, track: track, certificate: certificate, fingerprint: print,
+		o: o, api: api, quick: quick, track: track, certificate: certificate, fingerprint: print,
 		peers: map[string]bool{}, links: map[string]*link{},
 	}
 	a.signaling, err = newSignaling(o, a.emit, a.receive)

@@ -36,7 +36,11 @@ type connection struct {
 
 // open makes a PeerConnection that uses one TURN server.
 func (l *link) open(server string, why purpose) (*connection, error) {
-	pc, err := l.agent.api.NewPeerConnection(l.agent.configuration(server))
+	api := l.agent.api
+	if l.conn != nil && l.conn.relayed { // no direct path was found the last time
+		api = l.agent.quick
+	}
+	pc, err := api.NewPeerConnection(l.agent.configuration(server))
 	if err != nil {
 		return nil, fmt.Errorf("open connection to %s: %w", l.peer, err)
 	}

@@ -86,3 +86,27 @@ func TestConnectWhenSignalingRefuses(t *testing.T) {
 		t.Error("Connect waits for ever")
 	}
 }
+
+// TestRecoveryOfARelayedLinkIsQuick: it does not wait for a direct path again.
+func TestRecoveryOfARelayedLinkIsQuick(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m := newTestMesh(t)
+	for i, id := range []string{"a1", "a2"} {
+		m.add(id, func(o *AgentOptions) {
+			o.TURNServers, o.Check, o.RelayOnly = uris(first, second), allocate, i == 1
+			o.Timing.Fallback, o.Timing.Connect, o.Timing.Failed = 3*time.Second, 10*time.Second, 10*time.Second
+		})
+	}
+	m.connectAll()
+	killed := time.Now()
+	first.kill()
+	m.eventually("up again", func() error {
+		for _, a := range m.agents {
+			if l := a.Links()[0]; l.State != wire.StateConnected || !l.CreatedAt.After(killed) {
+				return errors.New(l.ID + " is " + l.State)
+			}
+		}
+		return nil
+	})
+	t.Logf("after %s", time.Since(killed))
+}

@@ -15,8 +15,9 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// newAPI configures pion for a mesh of data channels, and of audio if wanted.
-func newAPI(o AgentOptions) (*webrtc.API, error) {
+// newAPI configures pion for a mesh of data channels, and of audio if wanted. A
+// relay is used when there is no better path after wait.
+func newAPI(o AgentOptions, wait time.Duration) (*webrtc.API, error) {
 	var s webrtc.SettingEngine
 	t := o.Timing
 	s.LoggerFactory = silence{}
@@ -27,12 +28,12 @@ func newAPI(o AgentOptions) (*webrtc.API, error) {
 	s.SetSCTPRTOMax(t.RTOMax)
 	s.DetachDataChannels() // see firstBuffer
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	// Waiting gives better candidate types a chance. Relay-only has nothing better to wait for: pion's
-	// own wait of 2 s would be paid by every link.
-	wait := t.Fallback
+	// Waiting gives better candidate types a chance. Relay-only has nothing
+	// better to wait for: pion's own wait of 2 s would be paid by every link.
 	if o.RelayOnly {
 		wait = 0
 	}
+	wait = min(wait, (t.Disconnected+t.Failed)/2) // ICE gives up after the sum
 	s.SetRelayAcceptanceMinWait(wait)
 	s.SetPrflxAcceptanceMinWait(min(wait/2, time.Second))
 	s.SetSrflxAcceptanceMinWait(min(wait/4, 500*time.Millisecond))
