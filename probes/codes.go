@@ -119,6 +119,7 @@ const (
 
 	CodeProbeInterrupted = "probe.interrupted"
 	CodeNoRoute          = "probe.noRoute"
+	CodeTargetsUnread    = "probe.targets.unread"
 )
 
 // Meaning is what a finding code says, whatever the target.
@@ -344,6 +345,8 @@ var meanings = []Meaning{
 
 	{CodeDNSFailed, Fail, "the server's name does not resolve",
 		"check the spelling, the DNS record and this host's resolver"},
+	{CodeTargetsUnread, Unknown, "which servers there are could not be read",
+		"make the env file readable and its lists of servers right: what it names was not probed"},
 	{CodeNoRoute, Skip, "this host has no route to this address",
 		"probe from a host that has one, such as one with IPv6"},
 	{CodeProbeInterrupted, Unknown, "the probe was stopped before it had an answer", ""},

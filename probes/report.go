@@ -30,6 +30,11 @@ func Unresolved(probe string, target wire.ServerURI, started time.Time, err erro
 	return newReport(probe, target, started, []Finding{refusalFinding(err, nil)})
 }
 
+// Unread is the report in place of those of servers whose list cannot be read.
+func Unread(probe, from string, err error) Report {
+	return reportOf(probe, from, time.Now(), []Finding{newFinding(CodeTargetsUnread, err.Error())})
+}
+
 // NoRoute is the report of an address that this host has no way to, as IPv6
 // often: a target that has others is asked there.
 func NoRoute(probe string, target wire.ServerURI, server netip.AddrPort) Report {

@@ -91,15 +91,27 @@ func (p *planner) task(probe prober) {
 	p.plan.tasks = append(p.plan.tasks, func(ctx context.Context) []probed { return []probed{newProbed(probe.Run(ctx), netip.AddrPort{})} })
 }
 
+// unread plans a report in place of servers that are not known.
+func (p *planner) unread(kind string, err error) {
+	p.plan.tasks = append(p.plan.tasks, func(context.Context) []probed {
+		return []probed{newProbed(probes.Unread(kind, p.config.TURN.EnvFile, err), netip.AddrPort{})}
+	})
+}
+
 // addServers plans STUN or TURN servers over all wanted transports and at all
 // of their addresses.
 func (p *planner) addServers(ctx context.Context, kind string, args []string, all bool) error {
 	targets, err := p.servers(kind, args)
-	if err != nil || len(targets) == 0 && all {
+	switch {
+	case len(args) > 0 && err != nil:
 		return err
-	}
-	if len(targets) == 0 {
-		return usageError("probe %s: no target: name one, or turn.env_file in the configuration", kind)
+	case all && err != nil:
+		p.unread(kind, err)
+		return nil
+	case len(targets) == 0 && all:
+		return nil
+	case len(targets) == 0:
+		return usageError("probe %s: no target: name one, or turn.env_file in the configuration%s", kind, because(err))
 	}
 	if kind == "turn" {
 		if p.login, err = p.app.turnCredentials(p.config); err != nil {

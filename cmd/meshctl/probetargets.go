@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -16,28 +17,27 @@ import (
 	"github.com/infrafabric/meshctl/runbooks/targets"
 )
 
-// configured are the STUN or TURN servers of the env file; none when it cannot
-// be read.
-func (c *config) configured(kind string) []wire.ServerURI {
+// configured are the STUN or TURN servers of the env file.
+func (c *config) configured(kind string) ([]wire.ServerURI, error) {
 	file, err := targets.ReadEnvFile(c.TURN.EnvFile)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	key := map[string]string{"stun": "STUN_SERVERS", "turn": "TURN_SERVERS"}[kind]
 	value, _ := file.Value(key)
 	list, err := wire.ParseServerList(value)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("%s: %s: %w", c.TURN.EnvFile, key, err)
 	}
-	return list
+	return list, nil
 }
 
 // servers are the targets of a STUN or TURN probe: those of the configuration,
 // or those that are named.
 func (p *planner) servers(kind string, args []string) ([]wire.ServerURI, error) {
-	known := p.config.configured(kind)
+	known, errKnown := p.config.configured(kind)
 	if len(args) == 0 {
-		return unique(known), nil
+		return unique(known), errKnown
 	}
 	var wanted []wire.ServerURI
 	for _, arg := range args {
@@ -52,12 +52,20 @@ func (p *planner) servers(kind string, args []string) ([]wire.ServerURI, error) 
 		case strings.Contains(arg, "@"):
 			return nil, usageError("probe %s: %w", kind, err) // which does not quote it
 		case !strings.Contains(arg, ":") || hostPort(arg):
-			return nil, usageError("probe %s: %q is no server of the configuration; others are named by a URI such as %s:%s", kind, arg, kind, arg)
+			return nil, usageError("probe %s: %q is no server of the configuration%s; others are named by a URI such as %s:%s", kind, arg, because(errKnown), kind, arg)
 		default:
 			return nil, usageError("probe %s: %w", kind, err)
 		}
 	}
 	return unique(wanted), nil
+}
+
+// because adds a cause to a sentence, where there is one.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return " (" + err.Error() + ")"
 }
 
 func hostPort(text string) bool {
@@ -155,9 +163,9 @@ func validPort(port string) bool {
 // addTLS plans the servers that speak TLS.
 func (p *planner) addTLS(args []string, all bool) error {
 	if len(args) == 0 {
-		args = p.tlsTargets()
+		args = p.tlsTargets(all)
 	}
-	if len(args) == 0 && !all {
+	if len(args) == 0 && len(p.plan.tasks) == 0 && !all {
 		return usageError("probe tls: no target: nothing of the configuration speaks TLS; name HOST:PORT or a URI")
 	}
 	var list []wire.ServerURI
@@ -176,12 +184,19 @@ func (p *planner) addTLS(args []string, all bool) error {
 	return nil
 }
 
-// tlsTargets is all of the configuration that speaks TLS or DTLS.
-func (p *planner) tlsTargets() []string {
+// tlsTargets is all of the configuration that speaks TLS or DTLS. Among all
+// probes those of STUN and TURN say which lists cannot be read.
+func (p *planner) tlsTargets(all bool) []string {
 	var list []string
-	for _, u := range append(p.config.configured("turn"), p.config.configured("stun")...) {
-		if u.Secure() {
-			list = append(list, u.String())
+	for _, kind := range []string{"turn", "stun"} {
+		servers, err := p.config.configured(kind)
+		if err != nil && !all {
+			p.unread("tls", err)
+		}
+		for _, u := range servers {
+			if u.Secure() {
+				list = append(list, u.String())
+			}
 		}
 	}
 	urls := []string{p.config.Controller.URL, p.config.Witness.URL, p.config.Prometheus.URL, p.config.Balancer.URL}
@@ -243,7 +258,8 @@ func (a *app) completeProbe(kind string) cobra.CompletionFunc {
 		var names []string
 		switch kind {
 		case "stun", "turn":
-			for _, u := range c.configured(kind) {
+			servers, _ := c.configured(kind) // what cannot be read is not offered
+			for _, u := range servers {
 				names = append(names, u.Host)
 			}
 		case "signaling":
