@@ -121,7 +121,9 @@ func (l *link) checkPartition() {
 
 // heal makes the attempt that is due, if any.
 func (l *link) heal() {
-	if !l.healing.step(time.Now()) || l.up {
+	attempt := l.healing.step(time.Now())
+	l.hopeless.Store(l.healing.active() && l.healing.final)
+	if !attempt || l.up {
 		return
 	}
 	if l.attempt != nil && !l.attempt.offering {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,4 +90,22 @@ func TestHealingEndsAtAnyPoint(t *testing.T) {
 			t.Errorf("%d attempts, want one at once and one that was asked for", attempts)
 		}
 	})
+}
+
+// TestRoomForNewLinks: only links without hope make room.
+func TestRoomForNewLinks(t *testing.T) {
+	m := newTestMesh(t)
+	a := m.add("a1", func(o *AgentOptions) { o.Passive = true })
+	for i := range maxLinks {
+		if a.link(fmt.Sprintf("peer-%d", i)) == nil {
+			t.Fatalf("no link %d", i)
+		}
+	}
+	if a.link("one-more") != nil {
+		t.Error("more links than there may be")
+	}
+	a.existing("peer-7").hopeless.Store(true)
+	if a.link("one-more") == nil || a.existing("peer-7") != nil || a.existing("peer-8") == nil {
+		t.Error("the link without hope did not make room")
+	}
 }

@@ -53,6 +53,7 @@ type link struct {
 	gone     bool           // the peer left for good
 	replaced sync.WaitGroup // old connections being closed
 	healing  *healing
+	hopeless atomic.Bool // healing was given up
 	pulse    *time.Ticker
 	due      dues
 }
@@ -291,6 +292,7 @@ func (l *link) established() {
 	l.setQuiet(false)
 	l.report(wire.StateConnected)
 	l.healing.healed()
+	l.hopeless.Store(false)
 	if path := c.path(); path == wire.PathRelay {
 		l.agent.emit("turn_connection_detected", l.peer, metadata{"turn_server": c.server, "candidateType": path})
 	} else if !c.relayed {

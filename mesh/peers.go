@@ -145,6 +145,9 @@ func (a *Agent) link(peer string) *link {
 	if l := a.links[peer]; l != nil {
 		return l
 	}
+	if len(a.links) >= maxLinks {
+		a.giveUpOne()
+	}
 	if a.ctx.Err() != nil || len(a.links) >= maxLinks {
 		return nil
 	}
@@ -152,6 +155,18 @@ func (a *Agent) link(peer string) *link {
 	a.links[peer] = l
 	a.wg.Go(l.run)
 	return l
+}
+
+// giveUpOne makes room: a link whose healing was given up is ended. Agents that
+// crash and come back under new names would fill the list by and by.
+func (a *Agent) giveUpOne() {
+	for peer, l := range a.links {
+		if l.hopeless.Load() {
+			delete(a.links, peer)
+			l.inbox.post(func() { l.gone = true })
+			return
+		}
+	}
 }
 
 func (a *Agent) forget(l *link) {

@@ -63,6 +63,14 @@ func faultKinds() []faultKind {
 			return l.signalingServer(target).site
 		}),
 		signalingFault(faultHangs, "connections are accepted and never answered, and all WebSockets closed"),
+		{
+			FaultInfo{"signaling-evicts", "the server forgets all its agents and tells each that it has left; strikes once", signalingName(0)},
+			func(_ context.Context, l *Lab, target string) error {
+				l.signalingServer(target).evict()
+				return nil
+			},
+			func(context.Context, *Lab, string) error { return nil },
+		},
 		signalingFault(fault401, "new WebSockets are answered with 401; those that are open live on"),
 		{
 			FaultInfo{"prometheus-down", "the process is gone (only with --metrics prometheus)", namePrometheus},

@@ -211,6 +211,18 @@ func TestSignalingIsLost(t *testing.T) {
 			eventually(t, "all back at signaling-1", func() error { return r.registered(l, healed, l.Signaling[0].URL) })
 		})
 	}
+	t.Run("signaling-evicts", func(t *testing.T) { // case 15
+		broken := time.Now()
+		inject(t, l, "signaling-evicts", "signaling-1")
+		eventually(t, "all registered again", func() error {
+			if n := len(l.registered()); n != len(l.Agents) {
+				return fmt.Errorf("%d agents", n)
+			}
+			return nil
+		})
+		report(t, "signaling-evicts", 0, time.Since(broken))
+		heal(t, l, "signaling-evicts", "signaling-1")
+	})
 	t.Run("all down", func(t *testing.T) {
 		broken := time.Now()
 		for _, s := range l.Signaling {

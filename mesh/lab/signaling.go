@@ -114,6 +114,23 @@ func (s *signaling) metrics(w http.ResponseWriter, _ *http.Request) {
 		"# TYPE webrtc_signaling_errors_total counter\nwebrtc_signaling_errors_total %d\n", count)
 }
 
+// evict forgets every agent whose socket is here and tells it and the others
+// that it has left, as a server does that mistakes the end of an agent's older
+// socket for the end of its newer one.
+func (s *signaling) evict() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, session := range s.agents {
+		if session.server != s {
+			continue
+		}
+		for _, to := range s.agents {
+			to.send(wire.Signal{Type: wire.TypeAgentLeft, AgentID: id})
+		}
+		delete(s.agents, id)
+	}
+}
+
 // local are the ids of the agents whose socket is here, sorted.
 func (s *signaling) local() []string {
 	s.mu.Lock()
