@@ -94,6 +94,8 @@ type delivery struct {
 	agents []*Agent
 	counts map[direction]*count
 
+	before map[direction]probeCount // when sending began
+
 	mu    sync.Mutex
 	phase string
 	ends  time.Time // of the phase
@@ -223,6 +225,7 @@ func (a *Agent) awaitPeer(ctx context.Context, peer string) error {
 
 // send sends over every connected pair until ctx ends.
 func (d *delivery) send(ctx context.Context) {
+	defer d.probe(ctx)()
 	d.each(func(from *Agent, to string, c *count) {
 		if c.err != nil {
 			return

@@ -28,6 +28,9 @@ type PairResult struct {
 	// relay, and "" when the link was down then.
 	Path       string
 	TURNServer string
+	// Probes are single packets that nothing retransmits, sent beside the
+	// messages: what the path loses before it is sent again.
+	Probes, ProbesLost int
 	Tally
 }
 
@@ -79,6 +82,8 @@ func (d *delivery) result() DeliveryResult {
 		p := paths[between]
 		p.From, p.To = between.from, between.to
 		latencies := c.fill(&p)
+		probes := d.probed(between)
+		p.Probes, p.ProbesLost = int(probes.sent), int(probes.lost)
 		all = append(all, latencies...)
 		path := PathResult{Path: p.Path, TURNServer: p.TURNServer}
 		byPath[path] = append(byPath[path], latencies...)

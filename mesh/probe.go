@@ -13,6 +13,8 @@ import (
 type probe struct {
 	mu       sync.Mutex
 	sent     int64 // heartbeats
+	first    int64 // of the peer's that we count from
+	got      int64 // of these
 	highest  int64 // of the peer's that arrived
 	at       int64 // as that heartbeat had it
 	arrived  time.Time
@@ -47,13 +49,25 @@ func (p *probe) loss() float64 {
 	return 1 - float64(min(int64(bits.OnesCount64(p.window)), n))/float64(n)
 }
 
+// total counts the peer's heartbeats so far and those that did not arrive.
+func (p *probe) total() (sent, lost int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.highest == 0 {
+		return 0, 0
+	}
+	sent = p.highest - p.first + 1
+	return sent, max(0, sent-p.got)
+}
+
 // take notes a heartbeat of the peer.
 func (p *probe) take(x wire.Ext, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch ahead := x.Seq - p.highest; {
 	case ahead > 0:
-		if p.highest == 0 { // what came before we listened was not lost
+		if p.got++; p.highest == 0 { // what came before we listened was not lost
+			p.first = x.Seq
 			p.window = ^uint64(0)
 		} else if ahead < 64 {
 			p.window = p.window<<ahead | 1
@@ -63,7 +77,11 @@ func (p *probe) take(x wire.Ext, now time.Time) {
 		p.highest, p.at, p.arrived = x.Seq, x.At, now
 	case ahead < -64*2: // the peer has started over
 		p.highest, p.at, p.arrived, p.window = x.Seq, x.At, now, ^uint64(0)
+		p.first, p.got = x.Seq, 1
 	case ahead > -64:
+		if p.window&(1<<-ahead) == 0 {
+			p.got++
+		}
 		p.window |= 1 << -ahead
 	}
 	p.spread(now.Sub(time.Unix(0, x.At)))

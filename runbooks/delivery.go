@@ -158,6 +158,13 @@ func (p *DeliveryPart) judge(limits Thresholds) {
 	}
 }
 
+// The limits of what a path may lose before it is sent again, in percent, and
+// how many packets it takes to say so.
+const (
+	packetLossWarn, packetLossFail = 2, 5
+	enoughProbes                   = 50
+)
+
 func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 	d := DeliveryProblem{From: p.From, To: p.To, Verdict: probes.Pass}
 	var wrong []string
@@ -180,6 +187,9 @@ func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 		add(probes.Fail, fmt.Sprintf("nothing could be sent, %d messages refused by the channel", p.Refused))
 	default:
 		limit(100*float64(p.Lost)/float64(p.Sent), limits.MessageLossWarn, limits.MessageLossFail, "%.1f %% lost (limit %g %%)")
+		if p.Probes >= enoughProbes {
+			limit(100*float64(p.ProbesLost)/float64(p.Probes), packetLossWarn, packetLossFail, "the path loses %.1f %% of packets (limit %g %%)")
+		}
 		limit(millis(p.LatencyP95), limits.DeliveryLatencyWarn, limits.DeliveryLatencyFail, "p95 %.0f ms (limit %g ms)")
 	}
 	for _, f := range []struct {

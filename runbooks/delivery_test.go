@@ -20,6 +20,8 @@ func TestWorstDirectionDecides(t *testing.T) {
 		{"fine", func(*mesh.PairResult) {}, probes.Pass, ""},
 		{"some lost", func(p *mesh.PairResult) { p.Lost = 2 }, probes.Warn, "0.2 % lost (limit 0.1 %)"},
 		{"many lost", func(p *mesh.PairResult) { p.Lost = 6 }, probes.Fail, "0.6 % lost (limit 0.5 %)"},
+		{"a lossy path", func(p *mesh.PairResult) { p.Probes, p.ProbesLost = 100, 20 }, probes.Fail, "the path loses 20.0 % of packets (limit 5 %)"},
+		{"too few packets to say", func(p *mesh.PairResult) { p.Probes, p.ProbesLost = 10, 5 }, probes.Pass, ""},
 		{"slow", func(p *mesh.PairResult) { p.LatencyP95 = 201 * time.Millisecond }, probes.Fail, "p95 201 ms (limit 200 ms)"},
 		{"order", func(p *mesh.PairResult) { p.Reordered = 1 }, probes.Fail, "1 out of order"},
 		{"twice", func(p *mesh.PairResult) { p.Duplicated = 2 }, probes.Fail, "2 duplicated"},

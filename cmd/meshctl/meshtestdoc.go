@@ -64,6 +64,8 @@ type pairDoc struct {
 	Error      string `json:"error,omitempty"`
 	Path       string `json:"path,omitempty"`
 	TURNServer string `json:"turn_server,omitempty"`
+	Probes     int    `json:"probes"` // single packets that nothing sends again
+	ProbesLost int    `json:"probes_lost"`
 	tallyDoc
 }
 
@@ -104,7 +106,7 @@ func newPartDoc(part runbooks.DeliveryPart) partDoc {
 		p.Paths = append(p.Paths, pathDoc{r.Path, r.TURNServer, r.Pairs, newTallyDoc(r.Tally)})
 	}
 	for _, r := range part.Result.Pairs {
-		p.Pairs = append(p.Pairs, pairDoc{r.From, r.To, r.Connected, r.Error, r.Path, r.TURNServer, newTallyDoc(r.Tally)})
+		p.Pairs = append(p.Pairs, pairDoc{r.From, r.To, r.Connected, r.Error, r.Path, r.TURNServer, r.Probes, r.ProbesLost, newTallyDoc(r.Tally)})
 	}
 	return p
 }
