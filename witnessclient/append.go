@@ -114,13 +114,21 @@ func (j *Journal) appendEntry(p entry) (Record, error) {
 	return j.write(p)
 }
 
+// encodeLine spares an event a second pass over its own JSON.
+func encodeLine(record any) ([]byte, error) {
+	if e, ok := record.(Event); ok {
+		return e.MarshalJSON()
+	}
+	return encode(record)
+}
+
 // write adds one line in one write and syncs it. What would not be accepted
 // when read is not written.
 func (j *Journal) write(record any) (Record, error) {
 	if j.failure != nil {
 		return Record{}, j.failure
 	}
-	line, err := encode(record)
+	line, err := encodeLine(record)
 	if err != nil {
 		return Record{}, err
 	}

@@ -76,7 +76,7 @@ func readEntry(line []byte) (p entry, err error) {
 }
 
 func (p *entry) readEvent(line []byte) error {
-	if err := json.Unmarshal(line, &p.event); err != nil {
+	if err := p.event.UnmarshalJSON(line); err != nil { // as json.Unmarshal, without a pass before
 		return err
 	}
 	p.at = p.event.Timestamp
