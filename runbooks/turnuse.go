@@ -13,8 +13,9 @@ import (
 )
 
 // observeReconnect is met while nobody needs to reconnect: every link says
-// its server, none is on the failed one, and all are connected. Healthy links
-// are not cut for nothing.
+// its server, none is on the failed one, all are connected, and users that the
+// plan saw there have come to the replacement, not just to any other server.
+// Healthy links are not cut for nothing.
 func (t *turnRecover) observeReconnect(ctx context.Context) (Observation, error) {
 	if t.reconnected {
 		return t.observeUse(ctx)
@@ -27,8 +28,11 @@ func (t *turnRecover) observeReconnect(ctx context.Context) (Observation, error)
 	down := len(people.links) - people.count(wire.StateConnected)
 	o := Observation{Met: known && len(users) == 0 && down == 0}
 	o.Summary = fmt.Sprintf("%d links on %s, %d not connected", len(users), t.params.Failed, down)
-	if !known {
+	switch {
+	case !known:
 		o.Summary = "the controller does not say through which server links go"
+	case o.Met && t.facts.UsersKnown && len(t.facts.Users) > 0:
+		o, _ = t.movedUsers(people)
 	}
 	if !o.Met {
 		o.Diff = "! every peer on " + t.params.Failed + " reconnects through the first server of the list"
