@@ -88,15 +88,15 @@ func TestEveryKeyIsExplained(t *testing.T) {
 		if of.Kind() != reflect.Struct || of == reflect.TypeFor[thresholdsConfig]() || of == reflect.TypeFor[timingsConfig]() || of == reflect.TypeFor[labConfig]() {
 			return
 		}
-		for i := range of.NumField() {
-			name := of.Field(i).Tag.Get("yaml")
+		for field := range of.Fields() {
+			name := field.Tag.Get("yaml")
 			if name == "" || name == "loopback" || name == "lab" {
 				continue
 			}
 			if !strings.Contains(commentedConfig, name+":") && !strings.Contains(commentedConfig, name+"\n") {
 				t.Errorf("nothing explains %s", name)
 			}
-			walk(of.Field(i).Type)
+			walk(field.Type)
 		}
 	}
 	walk(reflect.TypeFor[config]())
