@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync"
@@ -135,21 +136,25 @@ func (s *signaling) reconnect(ctx context.Context) *websocket.Conn {
 		InitialInterval: s.timing.Backoff, MaxInterval: 30 * s.timing.Backoff,
 		Multiplier: 2, RandomizationFactor: 0.5,
 	}
-	for {
-		conn, err := s.connect(ctx)
-		var failure *SignalingError
-		if err == nil || errors.As(err, &failure) && failure.Refused {
-			return conn
-		}
-		timer := time.NewTimer(wait.NextBackOff())
+	for pause := s.spread(); ; pause = wait.NextBackOff() {
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case <-timer.C:
 		}
+		conn, err := s.connect(ctx)
+		var failure *SignalingError
+		if err == nil || errors.As(err, &failure) && failure.Refused {
+			return conn
+		}
 	}
 }
+
+// spread is the pause before the first attempt after a lost socket. All agents
+// of a server lose theirs in the same moment, and one of them cannot know.
+func (s *signaling) spread() time.Duration { return rand.N(s.timing.Spread) }
 
 // serve reads frames until the socket is lost.
 func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {

@@ -20,6 +20,7 @@ type Timing struct {
 
 	Register time.Duration // one connect-and-register attempt at a signaling server
 	Ping     time.Duration // between two WebSocket pings; proxies cut idle sockets after about 60 s
+	Spread   time.Duration // after a lost socket the next attempt comes within this, at random: the others lost theirs too
 	Return   time.Duration // between two looks whether a better signaling server is back
 	Backoff  time.Duration // first wait after a whole list of servers failed; doubles up to 30 times this
 
@@ -48,6 +49,7 @@ func DefaultTiming() Timing {
 
 		Register: 5 * time.Second,
 		Ping:     20 * time.Second,
+		Spread:   250 * time.Millisecond,
 		Return:   30 * time.Second,
 		Backoff:  time.Second,
 
@@ -74,6 +76,7 @@ func LabTiming() Timing {
 	t.TURNHold = 2 * time.Second
 	t.Register = 2 * time.Second
 	t.Ping = time.Second
+	t.Spread = 100 * time.Millisecond
 	t.Return = 2 * time.Second
 	t.Backoff = 100 * time.Millisecond
 	return t
@@ -97,7 +100,7 @@ func (t Timing) orDefault() Timing {
 		{&t.Heartbeat, &d.Heartbeat}, {&t.RTOMax, &d.RTOMax}, {&t.Connect, &d.Connect},
 		{&t.Fallback, &d.Fallback}, {&t.OfferSilence, &d.OfferSilence}, {&t.Quality, &d.Quality},
 		{&t.TURNHealth, &d.TURNHealth}, {&t.TURNAgain, &d.TURNAgain}, {&t.TURNHold, &d.TURNHold},
-		{&t.Register, &d.Register}, {&t.Ping, &d.Ping}, {&t.Return, &d.Return}, {&t.Backoff, &d.Backoff},
+		{&t.Register, &d.Register}, {&t.Ping, &d.Ping}, {&t.Spread, &d.Spread}, {&t.Return, &d.Return}, {&t.Backoff, &d.Backoff},
 		{&t.PartitionCheck, &d.PartitionCheck}, {&t.Partition, &d.Partition},
 		{&t.HealingUnit, &d.HealingUnit}, {&t.HealingAttempt, &d.HealingAttempt},
 	} {
