@@ -30,6 +30,7 @@ type labOptions struct {
 	agents            int
 	turn, dir         string
 	registry, metrics string
+	lb                string
 	media             bool
 	seedOnly, noDedup bool
 	scale             float64
@@ -53,6 +54,7 @@ Faults (also while it runs, with "meshctl lab fault"):
 	flags.IntVar(&o.agents, "agents", 4, "`NUMBER` of agents, 0 to 16")
 	flags.StringVar(&o.turn, "turn", "pion", "`BACKEND` of the TURN servers: pion, or coturn (Debian's, from PATH)")
 	flags.StringVar(&o.registry, "registry", "shared", "`KIND` of registry of the three signaling servers: shared, or separate for each")
+	flags.StringVar(&o.lb, "lb", "none", "`BALANCER` in front of the signaling servers: none, or nginx (Debian's), which the agents then use")
 	flags.StringVar(&o.metrics, "metrics", "none", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)")
 	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
 	flags.BoolVar(&o.media, "media", false, "agents also send each other an Opus track, so that RTP and SRTP exist")
@@ -62,6 +64,7 @@ Faults (also while it runs, with "meshctl lab fault"):
 	flags.StringArrayVar(&o.faults, "fault", nil, "start with this `FAULT[:TARGET]`; may be repeated")
 	_ = cmd.RegisterFlagCompletionFunc("turn", cobra.FixedCompletions([]string{"pion", "coturn"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("registry", cobra.FixedCompletions([]string{"shared", "separate"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("lb", cobra.FixedCompletions([]string{"none", "nginx"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("metrics", cobra.FixedCompletions([]string{"none", "prometheus"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("fault", completeFaults)
 	return cmd
@@ -89,6 +92,7 @@ type labDoc struct {
 	Config     string   `json:"config"`
 	Controller string   `json:"controller"`
 	Signaling  []string `json:"signaling"`
+	Balancer   string   `json:"balancer,omitempty"`
 	Witness    string   `json:"witness"`
 	Prometheus string   `json:"prometheus,omitempty"`
 	Control    string   `json:"control"`
@@ -116,16 +120,11 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 	if err := oneOf("--registry", o.registry, "shared", "separate"); err != nil {
 		return err
 	}
-	if err := oneOf("--metrics", o.metrics, "none", "prometheus"); err != nil {
+	if err := o.checkPrograms(); err != nil {
 		return err
 	}
-	if o.metrics == "prometheus" {
-		if _, err := exec.LookPath("prometheus"); err != nil {
-			return usageError("--metrics prometheus: no prometheus in PATH; install it, or leave the flag out")
-		}
-	}
 	l, err := lab.Start(ctx, lab.Options{
-		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, Registry: o.registry, Metrics: o.metrics,
+		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, Registry: o.registry, LB: o.lb, Metrics: o.metrics,
 		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Media: o.media, Check: turnCheck,
 	})
 	if err != nil {
@@ -136,6 +135,27 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 		err = closeErr
 	}
 	return err
+}
+
+// checkPrograms tells whether the real servers that were asked for are here.
+func (o labOptions) checkPrograms() error {
+	if err := oneOf("--lb", o.lb, "none", "nginx"); err != nil {
+		return err
+	}
+	if err := oneOf("--metrics", o.metrics, "none", "prometheus"); err != nil {
+		return err
+	}
+	if o.lb == "nginx" {
+		if _, err := lab.NginxPath(); err != nil {
+			return usageError("--lb nginx: no nginx in PATH; install it, or leave the flag out")
+		}
+	}
+	if o.metrics == "prometheus" {
+		if _, err := exec.LookPath("prometheus"); err != nil {
+			return usageError("--metrics prometheus: no prometheus in PATH; install it, or leave the flag out")
+		}
+	}
+	return nil
 }
 
 func oneOf(flag, value string, of ...string) error {
@@ -187,6 +207,7 @@ type labFile struct {
 	Mesh       string         `yaml:"mesh"`
 	StateDir   string         `yaml:"state_dir"`
 	Signaling  []labSignaling `yaml:"signaling"`
+	Balancer   *labBalancer   `yaml:"balancer,omitempty"`
 	Controller labEndpoint    `yaml:"controller"`
 	Witness    labEndpoint    `yaml:"witness"`
 	Prometheus labEndpoint    `yaml:"prometheus"`
@@ -201,6 +222,13 @@ type (
 		Name     string `yaml:"name"`
 		URL      string `yaml:"url"`
 		StatsURL string `yaml:"stats_url"`
+	}
+	labBalancer struct {
+		URL      string   `yaml:"url"`
+		File     string   `yaml:"file"`
+		Upstream string   `yaml:"upstream"`
+		Test     []string `yaml:"test,flow"`
+		Reload   []string `yaml:"reload,flow"`
 	}
 	labEndpoint struct {
 		URL     string `yaml:"url"`
@@ -232,6 +260,9 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: true, Loopback: true},
 		Timings: labTimings{scale}, Lab: labConfig{l.ControlURL},
 	}
+	if b := l.Balancer; b.URL != "" {
+		file.Balancer = &labBalancer{b.URL, b.File, b.Upstream, b.Test, b.Reload}
+	}
 	for _, s := range l.Signaling {
 		file.Signaling = append(file.Signaling, labSignaling{s.Name, s.URL, s.HTTPURL})
 	}
@@ -240,7 +271,7 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 		return labDoc{}, fmt.Errorf("write lab configuration: %w", err)
 	}
 	doc := labDoc{
-		Dir: l.Dir, Config: filepath.Join(l.Dir, "meshctl.yaml"), Controller: l.ControllerURL,
+		Dir: l.Dir, Config: filepath.Join(l.Dir, "meshctl.yaml"), Balancer: l.Balancer.URL, Controller: l.ControllerURL,
 		Witness: l.WitnessURL, Prometheus: l.PrometheusURL, Control: l.ControlURL, Agents: l.Agents,
 	}
 	for _, s := range l.Signaling {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -23,13 +25,19 @@ type child struct {
 // its thread for as long as the child lives: Linux kills the child when the
 // thread that started it ends.
 func startChild(output, program string, args ...string) (*child, error) {
+	return startChildEndedBy(syscall.SIGKILL, output, program, args...)
+}
+
+// startChildEndedBy is for a program that has to end children of its own: it
+// gets another signal when this process ends.
+func startChildEndedBy(signal syscall.Signal, output, program string, args ...string) (*child, error) {
 	log, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.SysProcAttr = diesWithParent()
+	c.cmd.SysProcAttr = diesWithParent(signal)
 	started := make(chan error, 1)
 	go func() {
 		defer close(c.done)
@@ -55,8 +63,11 @@ func (c *child) ended() bool {
 }
 
 // kill works on a stopped process too.
-func (c *child) kill() error {
-	if err := c.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+func (c *child) kill() error { return c.end(syscall.SIGKILL) }
+
+// end sends a signal and waits until the process is gone.
+func (c *child) end(signal syscall.Signal) error {
+	if err := c.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	timer := time.NewTimer(childEnd)
@@ -65,7 +76,7 @@ func (c *child) kill() error {
 	case <-c.done:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("process %d: not gone %s after SIGKILL", c.cmd.Process.Pid, childEnd)
+		return fmt.Errorf("process %d: not gone %s after %s", c.cmd.Process.Pid, childEnd, signal)
 	}
 }
 
@@ -79,6 +90,22 @@ func (c *child) await(ctx context.Context, limit time.Duration, ready func() err
 	})
 	if err == nil && c.ended() {
 		err = fmt.Errorf("%s ended", filepath.Base(c.cmd.Path))
+	}
+	return err
+}
+
+// onFreePort starts a child on a port that is free, which another process can
+// take before the child does.
+func onFreePort(ctx context.Context, start func(address string) error) error {
+	var err error
+	for range 3 {
+		var free net.Listener
+		if free, err = net.Listen("tcp4", loopback); err != nil {
+			return err
+		}
+		if err = errors.Join(free.Close(), start(free.Addr().String())); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
 	return err
 }

@@ -2,4 +2,6 @@ package lab
 
 import "syscall"
 
-func diesWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+func diesWithParent(by syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: by}
+}

@@ -5,4 +5,4 @@ package lab
 import "syscall"
 
 // diesWithParent has no means here: a child ends when the lab is closed.
-func diesWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
+func diesWithParent(syscall.Signal) *syscall.SysProcAttr { return &syscall.SysProcAttr{} }

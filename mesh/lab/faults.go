@@ -34,6 +34,7 @@ const (
 	nameWitness    = "witness"
 	nameEnvFile    = "env-file"
 	namePrometheus = "prometheus"
+	nameNginx      = "nginx"
 )
 
 // faultKinds is the table of all faults. Injecting one that is there, or
@@ -72,6 +73,7 @@ func faultKinds() []faultKind {
 			func(context.Context, *Lab, string) error { return nil },
 		},
 		signalingFault(fault401, "new WebSockets are answered with 401; those that are open live on"),
+		nginxReloads(),
 		{
 			FaultInfo{"prometheus-down", "the process is gone (only with --metrics prometheus)", namePrometheus},
 			func(_ context.Context, l *Lab, _ string) error { return l.prometheus.close() },
@@ -264,6 +266,10 @@ func (l *Lab) targets(f FaultInfo) []string {
 	case namePrometheus:
 		if l.prometheus != nil {
 			targets = append(targets, namePrometheus)
+		}
+	case nameNginx:
+		if l.nginx != nil {
+			targets = append(targets, nameNginx)
 		}
 	default:
 		targets = append(targets, f.DefaultTarget)

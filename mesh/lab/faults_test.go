@@ -38,6 +38,7 @@ func TestInjectRefuses(t *testing.T) {
 		{"another server", Fault{"witness-down", "controller"}, "only witness"},
 		{"no such signaling server", Fault{"signaling-401", "signaling-4"}, "only signaling-1, signaling-2, signaling-3"},
 		{"what is not there", Fault{"prometheus-down", ""}, "no target"},
+		{"nginx that is not there", Fault{"nginx-reload", ""}, "no target"},
 	}
 	l := startLab(t, Options{Agents: 2})
 	for _, tt := range tests {

@@ -40,6 +40,7 @@ type Options struct {
 	NoAgents        bool          // servers only
 	TURN            string        // "pion" in this process, or "coturn" as child processes; "" = pion
 	Registry        string        // of the signaling servers: "shared", or "separate"; "" = shared
+	LB              string        // in front of signaling: "none", or "nginx" as a child process; "" = none
 	Metrics         string        // "none", or "prometheus" as a child process; "" = none
 	Media           bool          // agents also send each other an Opus track of silence
 	SeedOnly        bool          // controller and signaling offer only what the oldest servers in the field do
@@ -59,7 +60,8 @@ type Lab struct {
 	EnvFile          string // the mesh's configuration, KEY=value
 	ControllerURL    string
 	Signaling        []SignalingServer
-	SignalingURL     string // of the first signaling server, ws
+	Balancer         Balancer // empty without
+	SignalingURL     string   // where the lab's agents register: of the balancer or the first signaling server, ws
 	SignalingHTTPURL string
 	WitnessURL       string
 	PrometheusURL    string // "" without
@@ -83,6 +85,7 @@ type Lab struct {
 	controller     *controller
 	fleet          *fleet
 	metrics        *metrics
+	nginx          *nginx      // nil without
 	prometheus     *prometheus // nil without
 	witnessSite    *site
 	controllerSite *site
@@ -109,7 +112,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	l.onClose(l.network.Close)
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	for _, part := range []func() error{
-		l.openDir, l.startTURN, l.startWitness, l.startServers, l.writeEnvFile, l.startAgents, l.startPrometheus,
+		l.openDir, l.startTURN, l.startWitness, l.startServers, l.startNginx, l.writeEnvFile, l.startAgents, l.startPrometheus,
 	} {
 		if err := part(); err != nil {
 			return nil, errors.Join(fmt.Errorf("start lab: %w", err), l.Close())
@@ -135,6 +138,7 @@ func (o *Options) complete() error {
 	}{
 		{"TURN server", &o.TURN, []string{"pion", "coturn"}},
 		{"registry", &o.Registry, []string{"shared", "separate"}},
+		{"balancer", &o.LB, []string{"none", nameNginx}},
 		{"metrics", &o.Metrics, []string{"none", "prometheus"}},
 	} {
 		if *choice.chosen == "" {

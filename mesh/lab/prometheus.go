@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,20 +64,11 @@ func (l *Lab) scrapes() string {
 
 func (p *prometheus) file(name string) string { return filepath.Join(p.dir, name) }
 
-// start finds a port, which another process can take before the child does.
 func (p *prometheus) start(ctx context.Context) error {
-	var err error
-	for range 3 {
-		var free net.Listener
-		if free, err = net.Listen("tcp4", loopback); err != nil {
-			return err
-		}
-		p.address = free.Addr().String()
-		if err = errors.Join(free.Close(), p.up(ctx)); err == nil || ctx.Err() != nil {
-			return err
-		}
-	}
-	return err
+	return onFreePort(ctx, func(address string) error {
+		p.address = address
+		return p.up(ctx)
+	})
 }
 
 func (p *prometheus) up(ctx context.Context) error {

@@ -27,14 +27,18 @@ func (r *recorder) on(edit func(*mesh.AgentOptions)) func(*mesh.AgentOptions) {
 		tell := o.Emit
 		o.Emit = func(e witnessclient.Event) {
 			tell(e)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.events = append(r.events, e)
+			r.add(e)
 		}
 		if edit != nil {
 			edit(o)
 		}
 	}
+}
+
+func (r *recorder) add(e witnessclient.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
 }
 
 // after are the events of one name since a time, of which match holds.
