@@ -64,6 +64,8 @@ func (r *coturnRelay) set(ctx context.Context, fault string, on bool) error {
 		return r.silence(ctx, on)
 	case faultRefuses:
 		return r.refuse(ctx, on)
+	case faultExpiry:
+		return errors.New("coturn goes on with the allocations of credentials that have expired: use --turn pion")
 	case faultRangeClosed:
 		return errors.New("coturn needs a firewall for that, which a lab without privileges cannot have: use --turn pion")
 	}

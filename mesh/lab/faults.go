@@ -49,6 +49,8 @@ func faultKinds() []faultKind {
 		turnFault(faultPorts, "no relay port is left (508; coturn restarts)"),
 		turnFault(faultRangeClosed, "a firewall lets in only answers: nothing unsolicited reaches an allocation (pion only)"),
 		turnFault(faultExternal, "allocations announce an address where nothing is (coturn restarts)"),
+		turnFault(faultExpiry, "the server refuses (401) all that credentials ask which have expired, or name no time: "+
+			"live allocations end with their lifetime (pion only)"),
 		turnFlaps(),
 		credentialsExpired(),
 		controllerFault("controller-lies", "admin calls are answered with 200 and not carried out"),

@@ -39,6 +39,7 @@ type Options struct {
 	Agents          int           // 0 = 4
 	NoAgents        bool          // servers only
 	TURN            string        // "pion" in this process, or "coturn" as child processes; "" = pion
+	AllocationLife  time.Duration // of pion's TURN servers, in whole seconds; 0 = 10 min
 	Registry        string        // of the signaling servers: "shared", or "separate"; "" = shared
 	LB              string        // in front of signaling: "none", or "nginx" as a child process; "" = none
 	Metrics         string        // "none", or "prometheus" as a child process; "" = none
@@ -205,7 +206,7 @@ func (l *Lab) startTURN() error {
 func (l *Lab) newRelay(name string, firstPort int) (relay, error) {
 	c := credentials{l.Username, l.Password}
 	if l.options.TURN == "pion" {
-		return newPionRelay(c, l.network)
+		return newPionRelay(c, l.options.AllocationLife, l.network)
 	}
 	dir, err := os.MkdirTemp(l.Dir, name+"-")
 	if err != nil {

@@ -7,33 +7,34 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/pion/logging"
 	"github.com/pion/turn/v5"
 
 	"github.com/infrafabric/meshctl/mesh/lab/network"
+	"github.com/infrafabric/meshctl/mesh/secret"
 )
 
 // pionRelay is a TURN server in this process.
 type pionRelay struct {
-	addr            *net.UDPAddr
-	key, anotherKey []byte
-	username        string
-	network         *network.Network
-	faults          switches
+	addr     *net.UDPAddr
+	login    credentials
+	wrong    secret.Secret
+	lifetime time.Duration // of allocations; 0 = 10 min
+	network  *network.Network
+	faults   switches
 
 	server *turn.Server // nil while it is killed
 	held   net.Conn     // keeps the port of a killed server
 }
 
-func newPionRelay(c credentials, n *network.Network) (*pionRelay, error) {
+func newPionRelay(c credentials, lifetime time.Duration, n *network.Network) (*pionRelay, error) {
 	r := &pionRelay{
-		addr:       &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)},
-		username:   c.username,
-		network:    n,
-		key:        turn.GenerateAuthKey(c.username, realm, c.password.Reveal()),
-		anotherKey: turn.GenerateAuthKey(c.username, realm, newKey().Reveal()),
+		addr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, login: c, wrong: newKey(), lifetime: lifetime, network: n,
 	}
 	return r, r.start()
 }
@@ -45,16 +46,11 @@ func (r *pionRelay) start() error {
 	}
 	r.addr = conn.LocalAddr().(*net.UDPAddr)
 	r.server, err = turn.NewServer(turn.ServerConfig{
-		Realm:         realm,
-		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
-		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
-			key := r.key
-			if r.faults.is(faultSecret) {
-				key = r.anotherKey
-			}
-			return a.Username, key, a.Username == r.username
-		},
-		QuotaHandler: func(string, string, net.Addr) bool { return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) },
+		Realm:              realm,
+		LoggerFactory:      &logging.DefaultLoggerFactory{Writer: io.Discard},
+		AuthHandler:        r.authenticate,
+		QuotaHandler:       func(string, string, net.Addr) bool { return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) },
+		AllocationLifetime: r.lifetime,
 		PacketConnConfigs: []turn.PacketConnConfig{{
 			PacketConn: &gate{conn, &r.faults},
 			RelayAddressGenerator: &network.RelayAddresses{Network: r.network, RelayAddressGenerator: &relayRange{
@@ -67,6 +63,25 @@ func (r *pionRelay) start() error {
 		_ = conn.Close()
 	}
 	return err
+}
+
+// authenticate takes the lab's user, also as TIME:USER, where time is the
+// second in which the credentials expire. Like coturn it does not look at that
+// without the fault.
+func (r *pionRelay) authenticate(a *turn.RequestAttributes) (string, []byte, bool) {
+	password := r.login.password
+	if r.faults.is(faultSecret) {
+		password = r.wrong
+	}
+	expires, user, timed := strings.Cut(a.Username, ":")
+	if !timed {
+		expires, user = "0", a.Username
+	}
+	at, err := strconv.ParseInt(expires, 10, 64)
+	if user != r.login.username || err != nil || r.faults.is(faultExpiry) && time.Now().After(time.Unix(at, 0)) {
+		return "", nil, false
+	}
+	return a.Username, turn.GenerateAuthKey(a.Username, realm, password.Reveal()), true
 }
 
 func (r *pionRelay) address() string { return r.addr.String() }

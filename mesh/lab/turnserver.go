@@ -32,6 +32,7 @@ const (
 	faultPorts       = "turn-ports-used-up"
 	faultRangeClosed = "turn-range-closed"
 	faultExternal    = "turn-wrong-external-address"
+	faultExpiry      = "turn-credentials-expire"
 )
 
 // wrongAddress is what a server with a wrong external address announces:

@@ -30,7 +30,7 @@ func startRelay(t *testing.T, backend string) *turnServer {
 		needCoturn(t)
 		r, err = newCoturnRelay(t.Context(), filepath.Join(t.TempDir(), "coturn"), turnLogin, 11_000)
 	} else {
-		r, err = newPionRelay(turnLogin, network.New(1))
+		r, err = newPionRelay(turnLogin, 0, network.New(1))
 	}
 	if err != nil {
 		t.Fatal(err)
