@@ -37,7 +37,7 @@ func DefaultTiming() Timing {
 		Failed:       25 * time.Second,
 		Keepalive:    2 * time.Second,
 		Heartbeat:    time.Second,
-		RTOMax:       300 * time.Millisecond,
+		RTOMax:       time.Second, // above any usable round trip: shorter ones send again what is on its way, until maxRetransmits is used up
 		Connect:      5 * time.Second,
 		Fallback:     5 * time.Second,
 		OfferSilence: 2 * time.Second,
@@ -68,6 +68,7 @@ func LabTiming() Timing {
 	t.Failed = 1500 * time.Millisecond
 	t.Keepalive = 100 * time.Millisecond
 	t.Heartbeat = 200 * time.Millisecond
+	t.RTOMax = 300 * time.Millisecond
 	t.Connect = time.Second
 	t.Fallback = 500 * time.Millisecond
 	t.OfferSilence = time.Second
