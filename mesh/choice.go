@@ -19,14 +19,15 @@ func (p *pool) first() string {
 	return p.servers[0].uri.String()
 }
 
-// planned is where a planned move goes: the first server of the list whose
-// breaker is closed, whatever its latency. A single failed check does not send
-// users elsewhere for good: a move to a dead server ends, and is tried again.
+// planned is where a planned move goes: the first server of the list that
+// answers or whose breaker is closed, whatever its latency. A single failed
+// check does not send users elsewhere for good: a move to a dead server ends,
+// and is tried again.
 func (p *pool) planned() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.servers {
-		if !s.unhealthy && !s.drained {
+		if (s.failures == 0 || !s.unhealthy) && !s.drained {
 			return s.uri.String()
 		}
 	}

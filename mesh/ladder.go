@@ -56,10 +56,12 @@ func (l *link) moveOff(server string) {
 }
 
 // move makes a new connection beside the one in use, or restarts ICE when the
-// peer is a plain agent.
+// peer is a plain agent. A move to that server that is under way goes on: who
+// asks twice does not wait longer.
 func (l *link) move(server string) {
 	switch {
 	case !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer):
+	case l.moving && l.attempt != nil && l.attempt.c.server == server && l.attempt.c.purpose == purposeMove:
 	case !l.up:
 		l.abandon()
 		l.offer(server, purposeConnect)

@@ -330,7 +330,8 @@ func TestStatusOfAgents(t *testing.T) {
 		{"one", []signalingAnswer{server(2, "")}, probes.Pass, "2 agents"},
 		{"shared", []signalingAnswer{server(2, shared), server(2, shared)}, probes.Pass, "2 agents"},
 		{"separate", []signalingAnswer{server(2, separate), server(1, separate)}, probes.Pass, "3 agents"},
-		{"one of two is dead", []signalingAnswer{server(1, unproven), server(-1, "")}, probes.Pass, "1 agent registered"},
+		{"one of two is dead", []signalingAnswer{server(2, unproven), server(-1, "")}, probes.Pass, "2 agents registered"},
+		{"fewer than have links", []signalingAnswer{server(1, "")}, probes.Warn, "1 agent registered, and 2 have links"},
 		{"mixed", []signalingAnswer{server(2, shared), server(2, separate), server(1, separate)}, probes.Unknown, "2 or more"},
 		{"unproven", []signalingAnswer{server(2, unproven), server(2, unproven)}, probes.Unknown, "2 or more"},
 		{"all are dead", []signalingAnswer{server(-1, ""), server(-1, "")}, probes.Unknown, "no signaling server"},
@@ -338,6 +339,7 @@ func TestStatusOfAgents(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &survey{signaling: func() []signalingAnswer { return tt.servers }}
+			s.census = func() (*census, error) { return &census{owners: map[string]bool{"a": true, "b": true}}, nil }
 			if p := s.agentsPart(t.Context())[0]; p.Verdict != tt.verdict || !strings.Contains(p.Summary, tt.said) {
 				t.Errorf("%s %q, want %s %q", p.Verdict, p.Summary, tt.verdict, tt.said)
 			}

@@ -22,16 +22,17 @@ const unsaid = "unsaid"
 type census struct {
 	total, own int
 	states     map[string]int
-	paths      map[string]int // of connected links
-	servers    map[string]int // TURN servers of connected links
-	unsaid     int            // connected links that do not say through which server they go
+	paths      map[string]int  // of connected links
+	servers    map[string]int  // TURN servers of connected links
+	unsaid     int             // connected links that do not say through which server they go
+	owners     map[string]bool // agents that own a link
 	trips      roundTrips
 	took       time.Duration
 }
 
 func (m *Mesh) takeCensus(ctx context.Context) (*census, error) {
 	c := &census{
-		states: map[string]int{}, paths: map[string]int{}, servers: map[string]int{},
+		states: map[string]int{}, paths: map[string]int{}, servers: map[string]int{}, owners: map[string]bool{},
 		trips: roundTrips{maxAge: millis(m.Timings.StatsMaxAge)},
 	}
 	started := time.Now()
@@ -47,6 +48,9 @@ func (c *census) count(l wire.Link) {
 	}
 	c.total++
 	c.states[l.State]++
+	if l.Local != "" && !c.owners[l.Local] {
+		c.owners[strings.Clone(l.Local)] = true // the reply must not live on
+	}
 	if l.State != wire.StateConnected {
 		return
 	}

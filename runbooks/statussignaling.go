@@ -144,6 +144,11 @@ func (s *survey) agentsPart(context.Context) []Part {
 	p.Verdict, p.Summary, p.Facts = probes.Pass, count(most, "agent registered", "agents registered"), map[string]any{"registered": most}
 	if most == 0 {
 		p.Verdict, p.Summary, p.Hint = probes.Fail, "no agents are registered", "check the agents, then the signaling servers"
+		return []Part{p}
+	}
+	if links, err := s.census(); err == nil && len(links.owners) > most {
+		p.Verdict, p.Hint = probes.Warn, "agents without signaling keep their links and get no new ones: look at the signaling servers"
+		p.Summary += fmt.Sprintf(", and %d have links", len(links.owners))
 	}
 	return []Part{p}
 }
