@@ -7,7 +7,7 @@ const (
 	labels    = 190.0
 	plotWidth = 720.0
 	rowHeight = 24.0
-	top       = 28.0
+	top       = 44.0
 	maxRows   = 200 // a hostile journal does not make an endless picture
 )
 
@@ -30,13 +30,13 @@ func (r Report) timeline(w *writer) {
 		last = s.bar(w, r, i, last, x)
 	}
 	if r.Recovered > 0 {
-		upright(w, "recovered", x(r.Recovered), height, "recovered "+rounded(r.Recovered).String())
+		upright(w, "recovered", x(r.Recovered), 30, height, "recovered "+rounded(r.Recovered).String())
 	}
 	switch {
 	case far:
 		w.add(`<text x="%.1f" y="14" text-anchor="end">objective %s, beyond the right edge</text>`+"\n", labels+plotWidth, rounded(r.Objective))
 	case r.Objective > 0:
-		upright(w, "objective", x(r.Objective), height, "objective "+rounded(r.Objective).String())
+		upright(w, "objective", x(r.Objective), 14, height, "objective "+rounded(r.Objective).String())
 	}
 	w.WriteString("</svg>\n")
 }
@@ -70,9 +70,9 @@ func (r Report) grid(w *writer, total time.Duration, x func(time.Duration) float
 	}
 }
 
-func upright(w *writer, kind string, x, height float64, text string) {
-	w.add(`<line class="%s" x1="%.1f" y1="18" x2="%.1f" y2="%.1f"/>`+"\n", kind, x, x, height-20)
-	w.add(`<text x="%.1f" y="14" text-anchor="middle">%s</text>`+"\n", min(max(x, labels+40), labels+plotWidth-50), text)
+func upright(w *writer, kind string, x, y, height float64, text string) {
+	w.add(`<line class="%s" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`+"\n", kind, x, y+4, x, height-20)
+	w.add(`<text x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n", min(max(x, labels+40), labels+plotWidth-50), y, text)
 }
 
 // shortened keeps a label within its column.
