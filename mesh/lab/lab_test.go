@@ -185,10 +185,14 @@ func TestMeshMovesToTheSpareServer(t *testing.T) {
 		t.Errorf("stats: %d agents and %d connections", stats.TotalAgents, len(stats.Connections))
 	}
 	l.mustHaveEvents(t, "turn_connection_detected", spare.String())
+	if c := l.Delivery(); c.Duplicated > 0 {
+		t.Errorf("delivery %+v", c)
+	}
 	inject(t, l, "agent-gone", "agent-1")
 	heal(t, l, "agent-gone", "agent-1")
 	eventually(t, "a new agent uses turn-3 too", func() error { return l.allOn(spare) })
-	if c := l.Delivery(); c.Corrupt > 0 || c.Duplicated > 0 {
+	// A new agent may get again what the one before it did not acknowledge.
+	if c := l.Delivery(); c.Corrupt > 0 {
 		t.Errorf("delivery %+v", c)
 	}
 	var keys []string
