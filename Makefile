@@ -19,9 +19,9 @@ build:
 # One package at a time: most run whole meshes, which starve each other. A
 # test that fails is run again, alone, up to twice: that tells a machine that
 # was too busy for a mesh in real time from a fault. Such tests are listed at
-# the end; more than five failures are not run again.
+# the end; more than ten failures are not run again.
 test: bin/gotestsum
-	bin/gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=5 --rerun-fails-report=bin/reruns.txt \
+	bin/gotestsum --format pkgname-and-test-fails --rerun-fails=2 --rerun-fails-max-failures=10 --rerun-fails-report=bin/reruns.txt \
 	  --packages ./... -- $(RACE) -p 1 -timeout 20m; code=$$?; cat bin/reruns.txt 2>/dev/null; exit $$code
 
 bin/gotestsum:
