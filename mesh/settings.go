@@ -15,6 +15,12 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
+// minWindow is the least that SCTP may have under way, in bytes. Without it, a
+// loss or a late packet leaves one packet a round trip, which on a slow path is
+// less than agents say: they fall behind by seconds, then for good. It is about
+// what TCP begins with (RFC 6928); SetBandwidth is for paths that cannot carry it.
+const minWindow = 16 << 10
+
 // newAPI configures pion for a mesh of data channels, and of audio if wanted. A
 // relay is used when there is no better path after wait.
 func newAPI(o AgentOptions, wait time.Duration) (*webrtc.API, error) {
@@ -26,6 +32,7 @@ func newAPI(o AgentOptions, wait time.Duration) (*webrtc.API, error) {
 	}
 	s.SetICETimeouts(t.Disconnected, t.Failed, t.Keepalive)
 	s.SetSCTPRTOMax(t.RTOMax)
+	s.SetSCTPMinCwnd(minWindow)
 	s.DetachDataChannels() // see firstBuffer
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	// Waiting gives better candidate types a chance. Relay-only has nothing
