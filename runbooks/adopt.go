@@ -76,7 +76,7 @@ func (e *Engine) Adopt(ctx context.Context, run, reason string) (id string, err 
 	if err != nil {
 		return "", err
 	}
-	if _, err := e.refuseUnfinished(ctx, run); err != nil {
+	if _, _, err := e.refuseUnfinished(ctx, run); err != nil {
 		return "", err
 	}
 	if err := e.adoptedElsewhere(ctx, run); err != nil {

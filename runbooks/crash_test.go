@@ -345,7 +345,7 @@ var crashCases = map[string]crashCase{
 		return TurnMoveParams{Server: l.TURN[0].URI.Address(), Monitor: crashMonitor}
 	}, -1},
 	TurnRestoreName: {"", func(l *lab.Lab) any {
-		return TurnMoveParams{Server: l.TURN[2].URI.String(), Monitor: crashMonitor}
+		return TurnMoveParams{Server: l.TURN[2].URI.String(), New: true, Monitor: crashMonitor}
 	}, -1},
 	MeshAdaptName: {"", func(*lab.Lab) any { return MeshAdaptParams{Bandwidth: control.Bandwidth{Mbps: 50}} }, 1},
 }

@@ -64,18 +64,22 @@ func NewRunID() string { return ulid.Make().String() }
 // run, a journal that cannot be written. Everything else is in the Result.
 func (e *Engine) Run(ctx context.Context, req Request) (Result, error) {
 	if req.DryRun {
-		return e.plan(ctx, req, e.inTheWay(ctx, req.Override))
+		past, warning, err := e.refuseUnfinished(ctx, req.Override)
+		if err != nil { // what would refuse the real run
+			warning = err.Error()
+		}
+		return e.plan(ctx, req, past, warning)
 	}
 	release, err := e.lock(req.Recovery.Runbook, req.Recovery.Run)
 	if err != nil {
 		return Result{}, err
 	}
 	defer release()
-	warning, err := e.refuseUnfinished(ctx, req.Override)
+	past, warning, err := e.refuseUnfinished(ctx, req.Override)
 	if err != nil {
 		return Result{}, err
 	}
-	result, err := e.plan(ctx, req, warning)
+	result, err := e.plan(ctx, req, past, warning)
 	if err != nil || result.Outcome != Planned {
 		return result, err
 	}
@@ -91,19 +95,10 @@ func (e *Engine) Run(ctx context.Context, req Request) (Result, error) {
 	return e.carryOut(ctx, req, result)
 }
 
-// inTheWay tells a dry run what would refuse the real one.
-func (e *Engine) inTheWay(ctx context.Context, override string) string {
-	warning, err := e.refuseUnfinished(ctx, override)
-	if err != nil {
-		return err.Error()
-	}
-	return warning
-}
-
 // plan surveys and observes; the warning is added to what the operator sees.
-func (e *Engine) plan(ctx context.Context, req Request, warning string) (Result, error) {
+func (e *Engine) plan(ctx context.Context, req Request, past []RunSummary, warning string) (Result, error) {
 	result := Result{Started: time.Now(), DryRun: req.DryRun, Objective: req.Recovery.Objective, Outcome: Planned}
-	plan, err := MakePlan(ctx, req.Recovery)
+	plan, err := MakePlan(ctx, req.Recovery, past)
 	if err != nil {
 		if ctx.Err() != nil {
 			result.Outcome = Interrupted

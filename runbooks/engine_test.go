@@ -177,7 +177,7 @@ func TestPlanThatChangesNothing(t *testing.T) {
 			e := engineOf(t, newMesh(t, "http://127.0.0.1:1", secretKey, "http://127.0.0.1:1", secretKey))
 			one := &lamp{}
 			rec := fakeRecovery(one.step("one"))
-			rec.Survey = func(context.Context) (Situation, error) { return tt.situation, nil }
+			rec.Survey = func(context.Context, []RunSummary) (Situation, error) { return tt.situation, nil }
 			result := mustRun(t, e, Request{Recovery: rec, Confirm: tt.confirm})
 			expect(t, result, tt.want)
 			if result.Reason != tt.reason || one.applied != 0 || result.Run != "" {

@@ -86,7 +86,9 @@ const completion = "turn_server_failover_complete"
 func fakeRecovery(steps ...Step) *Recovery {
 	return &Recovery{
 		Run: NewRunID(), Runbook: "fake", Scenario: "A", Params: json.RawMessage(`{}`), Objective: time.Minute, Steps: steps,
-		Survey:  func(context.Context) (Situation, error) { return Situation{Facts: json.RawMessage(`{"seen":1}`)}, nil },
+		Survey: func(context.Context, []RunSummary) (Situation, error) {
+			return Situation{Facts: json.RawMessage(`{"seen":1}`)}, nil
+		},
 		Restore: func(json.RawMessage) error { return nil },
 		Completed: func(operator string) witnessclient.Event {
 			return witnessclient.Event{Name: completion, Metadata: map[string]any{"operator": operator}}

@@ -61,7 +61,7 @@ func TestLockIsFreed(t *testing.T) {
 	t.Parallel()
 	e, _ := witnessMesh(t, lab.Options{})
 	panicky := fakeRecovery()
-	panicky.Survey = func(context.Context) (Situation, error) { return Situation{}, errBroken }
+	panicky.Survey = func(context.Context, []RunSummary) (Situation, error) { return Situation{}, errBroken }
 	if _, err := e.Run(t.Context(), Request{Recovery: panicky}); !errors.Is(err, errBroken) {
 		t.Fatalf("got error %v", err)
 	}

@@ -65,7 +65,7 @@ func bandwidthText(b control.Bandwidth) string {
 	return fmt.Sprintf("at most %g Mbit/s to each peer", b.Mbps)
 }
 
-func (a *meshAdapt) survey(ctx context.Context) (Situation, error) {
+func (a *meshAdapt) survey(ctx context.Context, _ []RunSummary) (Situation, error) {
 	s := Situation{Facts: json.RawMessage(`{}`), Notes: []string{
 		"data channels have no forward error correction: lost packets are sent again, which costs time and not content",
 	}}

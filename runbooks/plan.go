@@ -42,11 +42,11 @@ func (p Plan) Changes() bool {
 }
 
 // MakePlan surveys the mesh and observes every changing step. It only reads.
-func MakePlan(ctx context.Context, rec *Recovery) (Plan, error) {
+func MakePlan(ctx context.Context, rec *Recovery, past []RunSummary) (Plan, error) {
 	if err := checkSteps(rec.Steps); err != nil {
 		return Plan{}, err
 	}
-	situation, err := rec.Survey(ctx)
+	situation, err := rec.Survey(ctx, past)
 	if err != nil {
 		return Plan{}, err
 	}

@@ -87,14 +87,16 @@ func (p population) successRate() float64 {
 // onServer compares what a mesh reports as a TURN server, a URI or a bare
 // host and port, with HOST, HOST:PORT or a URI.
 func onServer(reported, server string) bool {
-	if reported == "" {
-		return false
-	}
+	uri, err := reportedServer(reported)
+	return err == nil && uri.Matches(server)
+}
+
+func reportedServer(reported string) (wire.ServerURI, error) {
 	uri, err := wire.ParseServerURI(reported)
 	if err != nil {
 		uri, err = wire.ParseServerURI("turn:" + strings.TrimPrefix(reported, "//"))
 	}
-	return err == nil && uri.Matches(server)
+	return uri, err
 }
 
 // endpoints counts the distinct agents that own the links.

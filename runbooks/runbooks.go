@@ -50,8 +50,9 @@ type Recovery struct {
 	// Objective is the time in which the scenario is to be recovered by hand.
 	Objective time.Duration
 	// Survey asks once for what plan and steps need: preconditions, the goal,
-	// the blast radius. It only reads.
-	Survey func(ctx context.Context) (Situation, error)
+	// the blast radius. It only reads. Past are the runs that this mesh has had,
+	// as far as they are known.
+	Survey func(ctx context.Context, past []RunSummary) (Situation, error)
 	// Restore gives a resumed run the facts that its plan saw.
 	Restore func(facts json.RawMessage) error
 	Steps   []Step

@@ -25,9 +25,11 @@ const (
 )
 
 // TurnMoveParams name the server: HOST or HOST:PORT to drain, a TURN URI to
-// restore. Monitor is how long connections are watched afterwards.
+// restore. Monitor is how long connections are watched afterwards, and New says
+// that the mesh has not had the restored server before.
 type TurnMoveParams struct {
 	Server  string        `json:"server"`
+	New     bool          `json:"new,omitempty"`
 	Monitor time.Duration `json:"monitor"`
 }
 
@@ -37,6 +39,7 @@ type TurnMoveParams struct {
 type turnMove struct {
 	*turnRecover
 	back bool // restore
+	new  bool // restore of a server that the mesh has not had
 }
 
 // NewTurnDrain moves everybody off a server that works.
@@ -62,7 +65,7 @@ func NewTurnRestore(m *Mesh, p TurnMoveParams) (*Recovery, error) {
 	if err != nil || !uri.IsTURN() {
 		return nil, &ParamError{"server", fmt.Sprintf("%q is not a turn: or turns: URI", p.Server)}
 	}
-	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Monitor: p.Monitor}, replacement: uri}, back: true}
+	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Monitor: p.Monitor}, replacement: uri}, back: true, new: p.New}
 	d.edit = func(key, list string) string {
 		if key != keyTURN {
 			return list
@@ -123,8 +126,8 @@ func (d *turnMove) steps() []Step {
 }
 
 // survey asks file, controller, links and every server that is to be used.
-func (d *turnMove) survey(ctx context.Context) (Situation, error) {
-	s := &turnSurvey{}
+func (d *turnMove) survey(ctx context.Context, past []RunSummary) (Situation, error) {
+	s := &turnSurvey{past: past}
 	s.env, s.envErr = targets.ReadEnvFile(d.mesh.EnvFile)
 	if s.envErr == nil {
 		s.envErr = d.readLists(s)
@@ -166,6 +169,9 @@ func (d *turnMove) problems(s *turnSurvey, wanted []wire.ServerURI) []Problem {
 	if s.envErr != nil {
 		return []Problem{{Summary: s.envErr.Error(), Hint: "name the env file in the configuration (turn.env_file)"}}
 	}
+	if p := d.unknown(s); p != nil {
+		return p
+	}
 	if len(wanted) == 0 {
 		return []Problem{{
 			Summary: d.params.Failed + " is the only TURN server of " + d.mesh.EnvFile,
@@ -190,6 +196,27 @@ func (d *turnMove) problems(s *turnSurvey, wanted []wire.ServerURI) []Problem {
 		problems = append(problems, Problem{Summary: s.peopleErr.Error(), Hint: "without /stats nobody could tell whether users have moved"})
 	}
 	return problems
+}
+
+// unknown refuses a server that the mesh has never had.
+func (d *turnMove) unknown(s *turnSurvey) []Problem {
+	switch known := s.known(); {
+	case !d.back && !listed(known, d.params.Failed):
+		return []Problem{s.stranger(d.params.Failed, wire.ServerURI.Address)}
+	case d.back && !d.new && !listed(known, d.serverName()):
+		p := s.stranger(d.replacement.String(), turnText)
+		p.Hint += "; --new adds a server that the mesh has not had"
+		return []Problem{p}
+	}
+	return nil
+}
+
+// turnText is "" for what is no TURN server.
+func turnText(uri wire.ServerURI) string {
+	if !uri.IsTURN() {
+		return ""
+	}
+	return uri.String()
 }
 
 // holds: file and controller have the new list, and links are where they shall be.

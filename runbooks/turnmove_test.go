@@ -89,7 +89,7 @@ func TestDrainAndRestoreRefuse(t *testing.T) {
 			return NewTurnDrain(m, TurnMoveParams{Server: l.TURN[0].URI.Address()})
 		}},
 		{"the restored one is dead", "not proved to relay", "turn-3", func() (*Recovery, error) {
-			return NewTurnRestore(m, TurnMoveParams{Server: l.TURN[2].URI.String()})
+			return NewTurnRestore(m, TurnMoveParams{Server: l.TURN[2].URI.String(), New: true})
 		}},
 		{"nothing would be left", "is the only TURN server", "", func() (*Recovery, error) {
 			return NewTurnDrain(m, TurnMoveParams{Server: "127.0.0.1"})

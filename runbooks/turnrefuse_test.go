@@ -21,10 +21,10 @@ func TestRecoverIsRefused(t *testing.T) {
 		{name: "replacement refuses allocations", prepare: fault("turn-refuses-allocate", "turn-3"), reason: "is not proved to relay"},
 		{name: "replacement is closed", prepare: fault("turn-killed", "turn-3"), reason: "(turn.closed)"},
 		{name: "replacement is silent", prepare: fault("turn-silent", "turn-3"), reason: "is not proved to relay"},
-		{name: "failed server is not listed", params: func(_ *lab.Lab, p *TurnRecoverParams) { p.Failed = "127.0.0.1:9" }, reason: "127.0.0.1:9 is not listed in TURN_SERVERS or STUN_SERVERS of"},
+		{name: "failed server is not listed", params: func(_ *lab.Lab, p *TurnRecoverParams) { p.Failed = "127.0.0.1:9" }, reason: "127.0.0.1:9 is no server of this mesh, which has or had "},
 		{name: "failed server is a longer name", params: func(_ *lab.Lab, p *TurnRecoverParams) {
 			p.Failed = strings.TrimSuffix(p.Failed, p.Failed[len(p.Failed)-1:])
-		}, reason: "is not listed"},
+		}, reason: "is no server of this mesh"},
 		{name: "failed server is healthy", params: func(l *lab.Lab, p *TurnRecoverParams) { p.Failed = l.TURN[1].URI.Address() }, reason: "is healthy"},
 		{name: "controller answers with a page", prepare: fault("controller-html", ""), reason: "a page of HTML"},
 		{name: "controller answers half", prepare: fault("controller-truncated", ""), reason: "unusable reply"},

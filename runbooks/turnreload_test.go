@@ -178,7 +178,7 @@ func TestGoalByEvents(t *testing.T) {
 			if err := r.mesh.Witness.Log(t.Context(), witnessclient.Event{Name: completion, Timestamp: time.Now(), Metadata: m}, ""); err != nil {
 				t.Fatal(err)
 			}
-			situation, err := r.survey(t.Context())
+			situation, err := r.survey(t.Context(), nil)
 			if err != nil || situation.GoalMet != tt.want {
 				t.Errorf("got %+v, %v", situation, err)
 			}

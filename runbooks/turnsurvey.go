@@ -28,17 +28,20 @@ type turnSurvey struct {
 	env            targets.EnvFile
 	envErr         error
 	before, after  []wire.ServerURI // TURN_SERVERS
+	listed         []wire.ServerURI // TURN_SERVERS and STUN_SERVERS, before
 	mentioned      bool             // the failed server stands in either key
 	config         control.Config
 	configErr      error
 	people         population
 	peopleErr      error
+	past           []RunSummary
 	failed, target []probes.Report
 }
 
 // survey asks what a recovery needs to know before anything is changed.
-func (t *turnRecover) survey(ctx context.Context) (Situation, error) {
+func (t *turnRecover) survey(ctx context.Context, past []RunSummary) (Situation, error) {
 	s := t.ask(ctx)
+	s.past = past
 	if err := ctx.Err(); err != nil {
 		return Situation{}, err
 	}
@@ -96,12 +99,9 @@ func (t *turnRecover) readLists(s *turnSurvey) error {
 	if s.after, err = wire.ParseServerList(t.edit(keyTURN, value)); err != nil {
 		return fmt.Errorf("read env file %s: %s: %w", s.env.Path, keyTURN, err)
 	}
-	all, err := listedServers(s.env)
-	if err != nil {
-		return err
-	}
-	s.mentioned = listed(all, t.params.Failed)
-	return nil
+	s.listed, err = listedServers(s.env)
+	s.mentioned = listed(s.listed, t.params.Failed)
+	return err
 }
 
 // failedServers are the URIs of a list that are on the failed server, or else
@@ -218,6 +218,9 @@ func (t *turnRecover) failedProblems(s *turnSurvey) []Problem {
 	if s.envErr != nil {
 		return nil
 	}
+	if !listed(s.known(), t.params.Failed) {
+		return []Problem{s.stranger(t.params.Failed, wire.ServerURI.Address)}
+	}
 	if !s.mentioned && !t.stillConfigured(s) && !t.replacementListed(s) {
 		return []Problem{{
 			Summary: fmt.Sprintf("%s is not listed in %s or %s of %s", t.params.Failed, keyTURN, keySTUN, t.mesh.EnvFile),
@@ -263,10 +266,11 @@ func (t *turnRecover) goalByEvents(ctx context.Context, s *turnSurvey) bool {
 	})
 }
 
-// goalMet: the failed server is out of file and configuration, the
-// replacement is in both, and nobody is seen on the failed server.
+// goalMet: the failed server was one of this mesh and is out of file and
+// configuration, the replacement is in both, and nobody is seen on the failed
+// server.
 func (t *turnRecover) goalMet(s *turnSurvey) bool {
-	if s.envErr != nil || s.mentioned || !t.replacementListed(s) || s.configErr != nil || !s.config.Offered {
+	if s.envErr != nil || s.mentioned || !t.replacementListed(s) || s.configErr != nil || !s.config.Offered || !listed(s.known(), t.params.Failed) {
 		return false
 	}
 	configured, err := wireServers(s.config.TURNServers)

@@ -30,30 +30,30 @@ func (e *UnfinishedError) Error() string {
 }
 
 // refuseUnfinished keeps a new run from starting over an unfinished one, here
-// or, as far as the witness knows, on another machine. The warning says that
-// the witness could not be asked.
-func (e *Engine) refuseUnfinished(ctx context.Context, override string) (warning string, err error) {
+// or, as far as the witness knows, on another machine. It gives all runs of
+// the mesh. The warning says that the witness could not be asked.
+func (e *Engine) refuseUnfinished(ctx context.Context, override string) (all []RunSummary, warning string, err error) {
 	runs, err := Runs(e.StateDir)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	others, err := e.elsewhere(ctx, runs)
 	if err != nil {
 		warning = "whether another machine has an unfinished run of this mesh is not known: " + err.Error()
 	}
-	all := append(runs, others...)
+	all = append(runs, others...)
 	passed := passedBy(all)
 	passed[override] = true
 	for _, r := range all {
 		unreadable := r.Damage != "" && (r.Changes || r.Started.IsZero())
 		if (unreadable || r.Unfinished()) && !passed[r.Run] {
-			return warning, &UnfinishedError{Run: r}
+			return all, warning, &UnfinishedError{Run: r}
 		}
 	}
 	if override == "" {
-		return warning, nil
+		return all, warning, nil
 	}
-	return warning, e.canBePassed(all, override)
+	return all, warning, e.canBePassed(all, override)
 }
 
 // canBePassed refuses an override that passes by nothing: it was meant for

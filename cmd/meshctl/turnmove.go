@@ -21,8 +21,9 @@ that the controller gives to agents, has the agents move, and proves that nobody
 uses it any more and that nobody was cut off. Agents of meshctl's kind make the
 new path before they leave the old one.
 
-It refuses while none of the other servers is proved to relay. ` + "`meshctl turn restore`" + `
-is the way back.
+It refuses while none of the other servers is proved to relay, and a name that the
+mesh has never had: in its lists, under its links or in the lists of its runs.
+` + "`meshctl turn restore`" + ` is the way back.
 
 Exit status: 0 moved or nothing to do, 4 done but not proved, 5 refused and
 nothing changed, 6 failed and undone, 7 failed and NOT undone, 8 locked, 9 done
@@ -47,7 +48,8 @@ func newTurnRestoreCmd(a *app) *cobra.Command {
 		Long: `restore proves that a TURN server relays, puts it at the head of the env file's
 TURN_SERVERS and of the list that the controller gives to agents, has the agents
 move to it, and proves that they are there. It undoes ` + "`meshctl turn drain`" + ` and is the
-last step of a recovery.
+last step of a recovery. A server that the mesh has never had is refused as a
+typing error, unless --new says otherwise.
 
 Exit status: as of ` + "`meshctl turn drain`" + `.`,
 		Example: `  meshctl turn restore --server turn:turn1.example.com:3478?transport=udp`,
@@ -57,6 +59,7 @@ Exit status: as of ` + "`meshctl turn drain`" + `.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.params.Server, "server", "", "the TURN `URI` as it stood in the list")
+	cmd.Flags().BoolVar(&o.params.New, "new", false, "add a server that the mesh has not had before")
 	a.registerTurnMove(cmd, &o)
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
 	return cmd
