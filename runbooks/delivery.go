@@ -139,6 +139,7 @@ func notRegistered(part DeliveryPart, err error) (DeliveryPart, error) {
 	part.Verdict = probes.Fail
 	part.Summary = "no agent can join the mesh: " + refused.Error()
 	part.Hint = "meshctl probe signaling"
+	part.Problems = nil // no direction was tried
 	return part, nil
 }
 
@@ -154,7 +155,7 @@ func (p *DeliveryPart) judge(limits Thresholds) {
 		}
 	}
 	if len(p.Problems) > 0 && p.Hint == "" {
-		p.Hint = "meshctl diagnose loss"
+		p.Hint = "meshctl mesh peers"
 	}
 }
 

@@ -294,18 +294,22 @@ func newLabFaultCmd(a *app) *cobra.Command {
 	var target string
 	var heal bool
 	cmd := &cobra.Command{
-		Use: "fault NAME [--target SERVER] [--heal]", Short: "Inject a fault into the running lab, or heal it",
+		Use: "fault NAME [--target TARGET] [--heal]", Short: "Inject a fault into the running lab, or heal it",
 		Long: "fault tells the lab that the configuration names. The faults are:\n\n" + faultTable(),
-		Args: exactArgs(1, "the name of a fault"), ValidArgsFunction: completeFaults,
+		Args: exactArgs(1, "the name of one fault; what to strike goes with --target"), ValidArgsFunction: completeFaults,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := "/lab/faults/" + url.PathEscape(args[0])
+			path, done := "/lab/faults/"+url.PathEscape(args[0]), "in force"
 			if heal {
-				path += "/heal"
+				path, done = path+"/heal", "healed"
 			}
-			return a.askLab(cmd.Context(), http.MethodPost, path+"?target="+url.QueryEscape(target))
+			body, err := a.askLab(cmd.Context(), http.MethodPost, path+"?target="+url.QueryEscape(target))
+			if err != nil {
+				return err
+			}
+			return a.show(body, func(p *page) { p.line("%s: %s", strings.TrimSpace(args[0]+" "+target), done) })
 		},
 	}
-	cmd.Flags().StringVar(&target, "target", "", "`SERVER` to strike, such as turn-2 (default: the fault's own)")
+	cmd.Flags().StringVar(&target, "target", "", "`TARGET` to strike, such as turn-2 (default: the fault's own)")
 	cmd.Flags().BoolVar(&heal, "heal", false, "end the fault")
 	return cmd
 }
@@ -314,7 +318,11 @@ func newLabStateCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "state", Short: "Show the running lab's own counts: traffic, requests, audit events", Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.askLab(cmd.Context(), http.MethodGet, "/lab/state")
+			body, err := a.askLab(cmd.Context(), http.MethodGet, "/lab/state")
+			if err != nil {
+				return err
+			}
+			return a.show(body, func(p *page) { p.line("%s", body) })
 		},
 	}
 }
@@ -325,33 +333,33 @@ const (
 )
 
 // askLab calls the control endpoint of the lab in the configuration.
-func (a *app) askLab(ctx context.Context, method, call string) error {
+func (a *app) askLab(ctx context.Context, method, call string) (json.RawMessage, error) {
 	c, err := a.loadConfig()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.Lab.ControlURL == "" {
-		return &exitError{code: exitUsage, err: errors.New("this configuration is not a lab's"), hints: []string{"meshctl lab up writes one; then export MESHCTL_CONFIG=..."}}
+		return nil, &exitError{code: exitUsage, err: errors.New("this configuration is not a lab's"), hints: []string{"meshctl lab up writes one; then export MESHCTL_CONFIG=..."}}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.Lab.ControlURL+call, nil)
 	if err != nil {
-		return usageError("configuration %s: lab.control_url: %w", c.path, err)
+		return nil, usageError("configuration %s: lab.control_url: %w", c.path, err)
 	}
 	client := http.Client{Timeout: labTimeout}
 	reply, err := client.Do(request)
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return &exitError{code: exitUnknown, err: fmt.Errorf("ask lab: %w", err), hints: []string{"is the lab still up?"}}
+		return nil, &exitError{code: exitUnknown, err: fmt.Errorf("ask lab: %w", err), hints: []string{"is the lab still up?"}}
 	}
 	defer reply.Body.Close() //nolint:errcheck // was read
 	body, err := io.ReadAll(io.LimitReader(reply.Body, maxLabReply))
 	switch {
 	case err != nil || !json.Valid(body):
-		return &exitError{code: exitUnknown, err: fmt.Errorf("ask lab %s: the reply is not JSON or was cut short", c.Lab.ControlURL)}
+		return nil, &exitError{code: exitUnknown, err: fmt.Errorf("ask lab %s: the reply is not JSON or was cut short", c.Lab.ControlURL)}
 	case reply.StatusCode != http.StatusOK:
-		return usageError("%s", gjson.GetBytes(body, "error"))
+		return nil, usageError("%s", gjson.GetBytes(body, "error"))
 	}
-	return a.show(json.RawMessage(body), func(p *page) { p.line("%s", body) })
+	return body, nil
 }

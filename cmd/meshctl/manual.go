@@ -196,7 +196,7 @@ func (r *roff) general() {
 		items [][2]string
 	}{
 		{"EXIT STATUS", [][2]string{
-			{"0", "done, or healthy"}, {"1", "meshctl itself failed"}, {"2", "usage or configuration"}, {"3", "unhealthy: a check failed"},
+			{"0", "done, or healthy"}, {"1", "the program itself failed"}, {"2", "usage or configuration"}, {"3", "unhealthy: a check failed"},
 			{"4", "could not be determined"}, {"5", "a precondition failed, nothing was changed"}, {"6", "failed, the changes are undone"},
 			{"7", "failed, the changes are NOT undone: a human must look"}, {"8", "locked by somebody, or an unfinished run is in the way"},
 			{"9", "done, but audit events are not delivered yet"}, {"10", "--dry-run --exit-code: there are changes to make"}, {"130", "interrupted; resumable"},

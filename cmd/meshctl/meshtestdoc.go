@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh"
@@ -118,21 +121,21 @@ func newTallyDoc(t mesh.Tally) tallyDoc {
 	}
 }
 
+// shownPairs is how many directions a screen shows, the slowest first, unless
+// all are asked for.
+const shownPairs = 12
+
 func (p *page) delivery(doc deliveryDoc) {
 	for _, part := range doc.Parts {
 		if part.TURNServer != "" {
 			p.line("%s %s", p.verdict(part.Verdict), part.TURNServer)
 		}
-		for _, pair := range part.Pairs {
-			if pair.Connected {
-				p.line("  %s -> %s  %s by %s", pair.From, pair.To, tallyText(pair.tallyDoc), pathText(pair.Path, pair.TURNServer))
-			}
-		}
+		p.directions(part.Pairs)
 		for _, path := range part.Paths {
 			p.line("  %s: %d directions, %s", pathText(path.Path, path.TURNServer), path.Pairs, tallyText(path.tallyDoc))
 		}
 		for _, problem := range part.Problems {
-			p.line("%s %s -> %s: %s", p.verdict(problem.Verdict), problem.From, problem.To, problem.Summary)
+			p.line("%s %s -> %s: %s", p.verdict(problem.Verdict), ordinal(problem.From), ordinal(problem.To), problem.Summary)
 		}
 		if part.TURNServer != "" {
 			p.line("  %s", part.Summary)
@@ -143,6 +146,22 @@ func (p *page) delivery(doc deliveryDoc) {
 		p.line("%s %s", p.dim("hint:"), doc.Hint)
 	}
 }
+
+// directions shows those that are connected; the others are problems.
+func (p *page) directions(pairs []pairDoc) {
+	pairs = slices.DeleteFunc(slices.Clone(pairs), func(d pairDoc) bool { return !d.Connected })
+	if hidden := len(pairs) - shownPairs; hidden > 0 && !p.verbose {
+		slices.SortStableFunc(pairs, func(x, y pairDoc) int { return cmp.Compare(y.P95MS, x.P95MS) })
+		pairs = pairs[:shownPairs]
+		defer p.line("  %s", p.dim(fmt.Sprintf("and %d directions that were faster; --verbose shows them", hidden)))
+	}
+	for _, d := range pairs {
+		p.line("  %s -> %s  %s by %s", ordinal(d.From), ordinal(d.To), tallyText(d.tallyDoc), pathText(d.Path, d.TURNServer))
+	}
+}
+
+// ordinal is the end of a test agent's name, which is all that differs.
+func ordinal(agent string) string { return agent[strings.LastIndex(agent, "-")+1:] }
 
 func tallyText(t tallyDoc) string {
 	text := fmt.Sprintf("%d/%d, p50 %.1f, p95 %.1f, p99 %.1f ms", t.Received, t.Sent, t.P50MS, t.P95MS, t.P99MS)
