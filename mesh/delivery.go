@@ -115,14 +115,16 @@ func TestDelivery(ctx context.Context, o DeliveryOptions) (DeliveryResult, error
 		return DeliveryResult{}, fmt.Errorf("delivery test: %w", err)
 	}
 	d := &delivery{o: o, counts: map[direction]*count{}}
-	life, cancel := context.WithCancelCause(ctx)
+	// The agents outlive ctx: their paths and what is on its way are part of
+	// what was measured.
+	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer func() {
 		cancel(nil)
 		for _, a := range d.agents {
 			_ = a.Close()
 		}
 	}()
-	err := d.run(life, cancel)
+	err := d.run(ctx, life, cancel)
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("interrupted: %w", cause)
 	}
@@ -133,15 +135,19 @@ func TestDelivery(ctx context.Context, o DeliveryOptions) (DeliveryResult, error
 	return result, nil
 }
 
-func (d *delivery) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+// run lets the agents live as long as life, which cancel ends.
+func (d *delivery) run(ctx, life context.Context, cancel context.CancelCauseFunc) error {
 	setup := time.Now()
 	d.prepare()
 	defer d.report(ctx)()
 	d.enter("connecting", d.o.Setup)
 	overdue := fmt.Errorf("the time for setting up, %s, is over", d.o.Setup)
 	timer := time.AfterFunc(d.o.Setup, func() { cancel(overdue) })
-	err := d.start(ctx)
-	if timer.Stop(); err != nil {
+	waits := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	err := d.start(life)
+	timer.Stop()
+	waits()
+	if err != nil {
 		return err
 	}
 	bounded, done := context.WithDeadlineCause(ctx, setup.Add(d.o.Setup), overdue)
@@ -151,8 +157,12 @@ func (d *delivery) run(ctx context.Context, cancel context.CancelCauseFunc) erro
 	sending, done := context.WithTimeout(ctx, d.o.Duration)
 	d.send(sending)
 	done()
-	d.enter("waiting for late messages", d.o.Drain)
-	d.drain(ctx)
+	late := d.o.Drain
+	if ctx.Err() != nil {
+		late = min(late, time.Second)
+	}
+	d.enter("waiting for late messages", late)
+	d.drain(life, late)
 	return nil
 }
 
@@ -244,8 +254,8 @@ func (d *delivery) send(ctx context.Context) {
 }
 
 // drain waits for messages that are still on their way.
-func (d *delivery) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.Drain)
+func (d *delivery) drain(ctx context.Context, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	_ = poll(ctx, func() bool {
 		for _, c := range d.counts {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +214,9 @@ func TestDeliveryInterrupted(t *testing.T) {
 	r, err := TestDelivery(ctx, o)
 	if !errors.Is(err, enough) || r.Received < 20 {
 		t.Errorf("err %v after %d messages, want the cause and at least 20", err, r.Received)
+	}
+	if !slices.ContainsFunc(r.Pairs, func(p PairResult) bool { return p.Path != "" }) {
+		t.Errorf("no path is known: %+v", r.Pairs)
 	}
 }
 

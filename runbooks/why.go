@@ -48,7 +48,7 @@ func (a *PathAnswer) explain() {
 	}
 	switch {
 	case first.State == wire.StateNone && second.State == wire.StateNone:
-		a.Summary = fmt.Sprintf("%s and %s have no link", first.Local, first.Peer)
+		a.Summary = fmt.Sprintf("%s and %s have no link; meshctl mesh peers shows who is there", first.Local, first.Peer)
 		a.Reasons = []string{}
 	case a.Verdict == probes.Fail:
 		a.Summary = fmt.Sprintf("%s is %s, %s is %s", first.Local, first.State, second.Local, second.State)
