@@ -154,6 +154,20 @@ func TestFailoverWhenCoturnDies(t *testing.T) {
 	m.onServer(second)
 }
 
+// startTURN starts a TURN server, and gives what kills it.
+type startTURN func(t *testing.T) (server wire.ServerURI, kill func())
+
+// onEachTURN runs a test on pion's TURN servers and on Debian's.
+func onEachTURN(t *testing.T, test func(*testing.T, startTURN)) {
+	t.Run("pion", func(t *testing.T) {
+		test(t, func(t *testing.T) (wire.ServerURI, func()) {
+			r := newRelay(t, true)
+			return r.uri, r.kill
+		})
+	})
+	t.Run("coturn", func(t *testing.T) { test(t, coturn) })
+}
+
 // coturn starts Debian's TURN server. It cannot choose a free port and tell, so
 // another process may take the port that was free: then another one is tried.
 func coturn(t *testing.T) (wire.ServerURI, func()) {

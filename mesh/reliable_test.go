@@ -171,41 +171,47 @@ func TestReliableMessagesSurviveTheirRelay(t *testing.T) {
 	})
 }
 
-func TestPlannedMoveLosesNothing(t *testing.T) {
-	first, second := newRelay(t, true), newRelay(t, true)
+func TestPlannedMoveLosesNothing(t *testing.T) { onEachTURN(t, plannedMove) }
+
+func plannedMove(t *testing.T, start startTURN) {
+	first, _ := start(t)
+	second, _ := start(t)
 	m, g := newTestMesh(t), newLedger()
-	m.addRelayed(3, uris(first, second), func(o *AgentOptions) {
+	m.addRelayed(3, []wire.ServerURI{first, second}, func(o *AgentOptions) {
 		o.Timing.Disconnected = 20 * time.Second // a busy machine does not break these links
 		o.Timing.Connect = 5 * time.Second
 		withLedger(g)(o)
 	})
-	m.onServer(first.uri)
+	m.onServer(first)
 	g.start(t, m.agents, 20*time.Millisecond)
 	g.flowing(m)
-	start := time.Now()
+	began := time.Now()
 	for _, a := range m.agents {
-		a.MoveOff(first.uri)
+		a.MoveOff(first)
 	}
-	m.onServer(second.uri)
-	t.Logf("longest pause %s", g.longest(start))
+	m.onServer(second)
+	t.Logf("longest pause %s", g.longest(began))
 	for _, a := range m.agents {
-		a.MoveBack(first.uri)
+		a.MoveBack(first)
 	}
-	m.onServer(first.uri)
+	m.onServer(first)
 	g.settle(m)
 	if n := m.events.count("turn_fallback_initiated"); n != 0 {
 		t.Errorf("%d turn_fallback_initiated events of planned moves", n)
 	}
 }
 
-func TestStandbyTakesOver(t *testing.T) {
-	first, second := newRelay(t, true), newRelay(t, true)
+func TestStandbyTakesOver(t *testing.T) { onEachTURN(t, standbyTakesOver) }
+
+func standbyTakesOver(t *testing.T, start startTURN) {
+	first, kill := start(t)
+	second, _ := start(t)
 	m, g := newTestMesh(t), newLedger()
-	m.addRelayed(2, uris(first, second), func(o *AgentOptions) {
+	m.addRelayed(2, []wire.ServerURI{first, second}, func(o *AgentOptions) {
 		o.Standby = true
 		withLedger(g)(o)
 	})
-	m.onServer(first.uri)
+	m.onServer(first)
 	m.eventually("both hold a standby", func() error {
 		for i, peer := range []string{"a2", "a1"} {
 			if !hasSpare(m.agents[i], peer) {
@@ -220,8 +226,8 @@ func TestStandbyTakesOver(t *testing.T) {
 	m.signal.refuseNew(503)
 	m.signal.drop() // it needs no signaling
 	killed := time.Now()
-	first.kill()
-	m.onServer(second.uri)
+	kill()
+	m.onServer(second)
 	g.flowing(m)
 	t.Logf("longest pause %s", g.longest(killed))
 	if n := m.events.count("webrtc_offer_created"); n != offers {

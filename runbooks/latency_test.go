@@ -1,8 +1,6 @@
 package runbooks
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,21 +9,11 @@ import (
 	"github.com/infrafabric/meshctl/probes"
 )
 
-func needPrometheus(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("prometheus"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-}
-
 // A mesh whose links do not say how fast they are has its latency from a real
 // Prometheus, or not at all.
 func TestLatencyFromPrometheus(t *testing.T) {
 	t.Parallel()
-	needPrometheus(t)
+	need(t, "prometheus")
 	l := startLab(t, lab.Options{Agents: 2, SeedOnly: true, Metrics: "prometheus"})
 	m := meshOf(t, l)
 	v := &validation{mesh: m}

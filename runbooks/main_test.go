@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -47,6 +48,18 @@ func startLab(t *testing.T, o lab.Options) *lab.Lab {
 		}
 	})
 	return l
+}
+
+// need skips a test where a real server is missing; CI must have it.
+func need(t *testing.T, program string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	switch {
+	case err != nil && os.Getenv("CI") != "":
+		t.Fatal(err)
+	case err != nil:
+		t.Skip(err)
+	}
 }
 
 // steadyLab starts a lab in which everybody hears everybody.

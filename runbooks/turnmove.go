@@ -111,7 +111,7 @@ func (d *turnMove) steps() []Step {
 	for i := range steps {
 		switch s := &steps[i]; s.ID {
 		case "edit-env":
-			s.Title = "change " + keyTURN + " in " + d.mesh.EnvFile
+			s.Title, s.Observe = "change "+keyTURN+" in "+d.mesh.EnvFile, d.observeEnv
 		case "reconnect-turn-peers":
 			s.Title, s.Observe = "have agents move, new path first", d.observeMove
 		case "verify-use":
@@ -250,6 +250,14 @@ func (d *turnMove) serverName() string {
 		return d.replacement.Host
 	}
 	return net.JoinHostPort(d.replacement.Host, strconv.Itoa(d.replacement.Port))
+}
+
+func (d *turnMove) observeEnv(ctx context.Context) (Observation, error) {
+	o, err := d.turnRecover.observeEnv(ctx)
+	if d.back && err == nil {
+		o.Summary = d.serverName() + map[bool]string{true: " is", false: " is not"}[o.Met] + " the first server of " + keyTURN
+	}
+	return o, err
 }
 
 func (d *turnMove) observeMove(ctx context.Context) (Observation, error) {

@@ -5,26 +5,35 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/lab"
 )
 
 // TestDrainAndRestore: users move off a server that works and back, no message
 // is lost, and the audit log has both runs.
 func TestDrainAndRestore(t *testing.T) {
-	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 3})
+	for _, test := range []struct {
+		name, backend string
+		standby       bool
+	}{{"pion", "pion", false}, {"coturn", "coturn", false}, {"coturn with second paths", "coturn", true}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if test.backend == "coturn" {
+				need(t, "turnserver")
+			}
+			drainAndRestore(t, lab.Options{Agents: 3, TURN: test.backend, Agent: func(o *mesh.AgentOptions) { o.Standby = test.standby }})
+		})
+	}
+}
+
+func drainAndRestore(t *testing.T, o lab.Options) {
+	l := steadyLab(t, o)
 	m := meshOf(t, l)
 	e := engineOf(t, m)
 	first, second := l.TURN[0].URI, l.TURN[1].URI
 	env := readFile(t, l.EnvFile)
 
-	drain := func() *Recovery {
-		rec, err := NewTurnDrain(m, TurnMoveParams{Server: first.Address(), Monitor: m.Timings.Monitor})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rec
-	}
+	drain := func() *Recovery { return move(t, m, NewTurnDrain, TurnMoveParams{Server: first.Address()}) }
 	result := mustRun(t, e, Request{Recovery: drain()})
 	expect(t, result, Done)
 	if on, all := linksConnected(l, second); on != all {
@@ -45,11 +54,7 @@ func TestDrainAndRestore(t *testing.T) {
 	}
 	expect(t, mustRun(t, e, Request{Recovery: drain()}), NothingToDo)
 
-	rec, err := NewTurnRestore(m, TurnMoveParams{Server: first.String(), Monitor: m.Timings.Monitor})
-	if err != nil {
-		t.Fatal(err)
-	}
-	restored := mustRun(t, e, Request{Recovery: rec})
+	restored := mustRun(t, e, Request{Recovery: move(t, m, NewTurnRestore, TurnMoveParams{Server: first.String()})})
 	expect(t, restored, Done)
 	if on, all := linksConnected(l, first); on != all {
 		t.Errorf("%d of %d links are on %s again", on, all, first)
