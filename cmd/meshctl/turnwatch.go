@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/probes"
+	"github.com/infrafabric/meshctl/runbooks"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
@@ -38,7 +41,7 @@ checked, 130 interrupted.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runTurnWatch(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&o.every, "every", 0, "time between two checks (default 30s)")
+	flags.DurationVar(&o.every, "every", 0, "`TIME` between two checks (default 30s)")
 	flags.DurationVar(&o.stop, "for", 0, "watch this `LONG` (default: until interrupted)")
 	failOnFlag(cmd, &o.failOn)
 	offer(cmd, "jsonl", "prom")
@@ -49,6 +52,8 @@ checked, 130 interrupted.`,
 type turnWatch struct {
 	app    *app
 	o      turnWatchOptions
+	notes  *progress
+	every  time.Duration
 	shown  string // what the last table said, without times
 	latest []mesh.TURNHealth
 	err    error
@@ -74,7 +79,7 @@ func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
 		options.Timing.TURNHealth = o.every
 		options.Timing.TURNAgain = min(o.every, mesh.DefaultTiming().TURNAgain)
 	}
-	w := &turnWatch{app: a, o: o}
+	w := &turnWatch{app: a, o: o, notes: s.notes, every: cmp.Or(options.Timing.TURNHealth, mesh.DefaultTiming().TURNHealth)}
 	lines := make(chan any, 64)
 	options.Emit = func(e witnessclient.Event) {
 		select {
@@ -101,6 +106,7 @@ func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
 			running = false
 		}
 	}
+	s.notes.close()
 	return w.end(ctx, lines)
 }
 
@@ -134,13 +140,18 @@ func (w *turnWatch) table() {
 	for _, s := range w.latest {
 		states.WriteString(s.Server + s.State + s.Error + yesNo(&s.Chosen))
 	}
-	if states.String() == w.shown {
-		return
+	if states.String() != w.shown {
+		w.shown = states.String()
+		w.notes.close()
+		p := w.app.page(w.app.out)
+		p.turnHealth(time.Now(), w.latest)
+		w.keep(p.flush())
 	}
-	w.shown = states.String()
-	p := w.app.page(w.app.out)
-	p.turnHealth(time.Now(), w.latest)
-	w.keep(p.flush())
+	healthy := 0
+	for _, s := range w.latest {
+		healthy += int(oneIf(s.State == mesh.TURNHealthy))
+	}
+	w.notes.note(runbooks.Note{Text: fmt.Sprintf("%d of %d healthy, until the next check", healthy, len(w.latest)), Left: w.every})
 }
 
 func (p *page) turnHealth(at time.Time, servers []mesh.TURNHealth) {
