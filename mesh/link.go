@@ -216,7 +216,7 @@ func (l *link) review(c *connection) {
 		l.dropSpare()
 	case c != l.conn:
 	case c.over():
-		l.report(c.state())
+		l.report(c.state(), "")
 		l.lost(c.state())
 	case c.up() && !l.up && !l.quiet:
 		l.established()
@@ -226,7 +226,7 @@ func (l *link) review(c *connection) {
 func (l *link) reviewAttempt() {
 	c := l.attempt.c
 	if c == l.shown() {
-		l.report(c.state())
+		l.report(c.state(), "")
 	}
 	switch {
 	case c.up():
@@ -247,8 +247,8 @@ func (l *link) shown() *connection {
 	return l.conn
 }
 
-// report emits a change of the connection's state, once.
-func (l *link) report(state string) {
+// report emits a change of the connection's state, once; reason can be "".
+func (l *link) report(state, reason string) {
 	if state == l.state {
 		return
 	}
@@ -256,6 +256,9 @@ func (l *link) report(state string) {
 	m := metadata{"state": state}
 	if c := l.shown(); c != nil && c.server != "" {
 		m["turn_server"] = c.server
+	}
+	if reason != "" {
+		m["reason"] = reason
 	}
 	l.agent.emit("connection_state_changed", l.peer, m)
 }
@@ -290,7 +293,7 @@ func (l *link) established() {
 	c, tries := l.conn, l.tries
 	l.up, l.tries, l.rounds = true, 0, 0
 	l.setQuiet(false)
-	l.report(wire.StateConnected)
+	l.report(wire.StateConnected, "")
 	l.healing.healed()
 	l.hopeless.Store(false)
 	if path := c.path(); path == wire.PathRelay {

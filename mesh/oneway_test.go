@@ -96,7 +96,8 @@ func TestOneWayLoss(t *testing.T) {
 	m.connectAll()
 	lossy.deaf.Store(true)
 	m.onServer(second.uri)
-	if e := m.events.named("turn_fallback_initiated")[0]; e.AgentID != "a1" || e.Metadata["turn_server"] != lossy.uri.String() {
-		t.Errorf("the fallback began at %s from %v, want a1 from %s", e.AgentID, e.Metadata["turn_server"], lossy.uri)
+	e := m.events.named("turn_fallback_initiated")[0]
+	if e.AgentID != "a1" || e.Metadata["turn_server"] != lossy.uri.String() || e.Metadata["reason"] != "the peer does not hear us" {
+		t.Errorf("the fallback began at %s: %v, want a1, which is not heard by %s", e.AgentID, e.Metadata, lossy.uri)
 	}
 }

@@ -323,7 +323,7 @@ func (p *pool) failed(s *turnServer, err error) {
 	p.mu.Unlock()
 	if opens {
 		p.emit("turn_server_marked_unhealthy", "", metadata{
-			"turn_server": s.uri.String(), "failure_count": failures,
+			"turn_server": s.uri.String(), "failure_count": failures, "error": err.Error(),
 		})
 	}
 	if none {

@@ -78,10 +78,19 @@ func (v *vigil) silent(every, limit time.Duration) bool {
 	return time.Duration(v.quiet)*every > limit+v.slack()
 }
 
-// deaf tells whether the peer does not hear us: it sends, but answers nothing.
-// pion stays connected then for as long as it receives anything.
+// deaf tells whether nothing has answered us for too long. pion stays connected
+// for as long as it receives anything.
 func (v *vigil) deaf(every, limit time.Duration) bool {
 	return time.Duration(v.flat)*every > limit+v.slack()
+}
+
+// direction says what does not pass when the path is deaf: the peer may be
+// heard all the while.
+func (v *vigil) direction() string {
+	if 3*v.quiet < 2*v.flat {
+		return "the peer does not hear us"
+	}
+	return "no check is answered and nothing received"
 }
 
 // lately tells whether something arrived within a few ticks.

@@ -51,7 +51,7 @@ func (l *link) watch(now time.Time) {
 	case v.silent(every, t.Disconnected):
 		l.stalled("nothing received")
 	case v.deaf(every, t.deafAfter()):
-		l.stalled("the peer does not hear us")
+		l.stalled(v.direction())
 	}
 }
 
@@ -78,7 +78,7 @@ func (l *link) selfHeal() {
 
 // stalled: the link was up and nothing passes any more.
 func (l *link) stalled(reason string) {
-	l.report(wire.StateDisconnected)
+	l.report(wire.StateDisconnected, reason)
 	l.setQuiet(true)
 	l.lost(reason)
 }
