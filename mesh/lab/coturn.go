@@ -64,6 +64,8 @@ func (r *coturnRelay) set(ctx context.Context, fault string, on bool) error {
 		return r.silence(ctx, on)
 	case faultRefuses:
 		return r.refuse(ctx, on)
+	case faultDrains:
+		return errors.New("coturn drains only from 4.6.3 on, and then ends: use --turn pion")
 	case faultExpiry:
 		return errors.New("coturn goes on with the allocations of credentials that have expired: use --turn pion")
 	case faultRangeClosed:

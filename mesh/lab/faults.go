@@ -44,6 +44,7 @@ func faultKinds() []faultKind {
 		turnFault(faultKilled, "the server is gone and its port closed; it comes back without its allocations"),
 		turnFault(faultSilent, "the port is open, nothing is answered or relayed"),
 		turnFault(faultRefuses, "Binding is answered and Allocate refused (486 by pion, 442 by coturn); existing allocations live on"),
+		turnFault(faultDrains, "Binding is answered and Allocate refused (403), as by a coturn that drains; existing allocations live on (pion only)"),
 		turnFault(faultSecret, "the password is another one than its users have (coturn restarts)"),
 		turnFault(faultQuota, "the user has as many allocations as it may (486; coturn restarts)"),
 		turnFault(faultPorts, "no relay port is left (508; coturn restarts)"),
@@ -66,6 +67,17 @@ func faultKinds() []faultKind {
 			return l.signalingServer(target).site
 		}),
 		signalingFault(faultHangs, "connections are accepted and never answered, and all WebSockets closed"),
+		{
+			FaultInfo{"signaling-ghosts", "all agents lose their WebSockets, and the server takes the lost ones for open: each holds its agent's id", signalingName(0)},
+			func(_ context.Context, l *Lab, target string) error {
+				l.signalingServer(target).haunt()
+				return nil
+			},
+			func(_ context.Context, l *Lab, target string) error {
+				l.signalingServer(target).exorcise()
+				return nil
+			},
+		},
 		{
 			FaultInfo{"signaling-evicts", "the server forgets all its agents and tells each that it has left; strikes once", signalingName(0)},
 			func(_ context.Context, l *Lab, target string) error {

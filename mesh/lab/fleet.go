@@ -17,6 +17,7 @@ type fleet struct {
 	ctx     context.Context // ends them all
 	ids     []string        // of those that belong to the mesh, running or not
 	options mesh.AgentOptions
+	edit    func(*mesh.AgentOptions) // changes those of one agent; nil: nothing
 	traffic *traffic
 	network *network.Network
 
@@ -52,6 +53,9 @@ func (f *fleet) start(id string) error {
 	var err error
 	if o.Net, err = f.network.Net(id); err != nil {
 		return fmt.Errorf("start agent %s: %w", id, err)
+	}
+	if f.edit != nil {
+		f.edit(&o)
 	}
 	o.OnMessage = func(from string, m wire.Message, at time.Time) { f.traffic.receive(from, id, m, at) }
 	ctx, stop := context.WithCancel(f.ctx)

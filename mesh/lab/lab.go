@@ -50,8 +50,8 @@ type Options struct {
 	// Check makes the check of TURN servers that agents use, from the lab's
 	// credentials; nil: they do not check.
 	Check func(username string, password secret.Secret) mesh.TURNCheck
-	// Agent changes what the agents are started with; nil: they are relay-only,
-	// with mesh.LabTiming.
+	// Agent changes what an agent is started with, whose ID is set; nil: all are
+	// relay-only, with mesh.LabTiming.
 	Agent func(*mesh.AgentOptions)
 }
 
@@ -233,6 +233,7 @@ func (l *Lab) startWitness() (err error) {
 // startServers starts signaling, the controller and the lab's own control.
 func (l *Lab) startServers() (err error) {
 	l.fleet = newFleet(l.ctx, l.Agents, l.agentOptions(), l.options.TrafficInterval, l.network)
+	l.fleet.edit = l.options.Agent
 	if err := l.startSignaling(); err != nil {
 		return err
 	}
@@ -274,9 +275,6 @@ func (l *Lab) agentOptions() mesh.AgentOptions {
 		if t.InRotation {
 			o.TURNServers = append(o.TURNServers, t.URI)
 		}
-	}
-	if l.options.Agent != nil {
-		l.options.Agent(&o)
 	}
 	return o
 }

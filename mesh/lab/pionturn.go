@@ -10,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/logging"
+	"github.com/pion/stun/v3"
 	"github.com/pion/turn/v5"
 
 	"github.com/infrafabric/meshctl/mesh/lab/network"
@@ -27,6 +29,7 @@ type pionRelay struct {
 	lifetime time.Duration // of allocations; 0 = 10 min
 	network  *network.Network
 	faults   switches
+	refused  atomic.Pointer[string] // user who was refused last
 
 	server *turn.Server // nil while it is killed
 	held   net.Conn     // keeps the port of a killed server
@@ -49,10 +52,10 @@ func (r *pionRelay) start() error {
 		Realm:              realm,
 		LoggerFactory:      &logging.DefaultLoggerFactory{Writer: io.Discard},
 		AuthHandler:        r.authenticate,
-		QuotaHandler:       func(string, string, net.Addr) bool { return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) },
+		QuotaHandler:       r.admits,
 		AllocationLifetime: r.lifetime,
 		PacketConnConfigs: []turn.PacketConnConfig{{
-			PacketConn: &gate{conn, &r.faults},
+			PacketConn: &gate{conn, r},
 			RelayAddressGenerator: &network.RelayAddresses{Network: r.network, RelayAddressGenerator: &relayRange{
 				turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}, &r.faults,
 			}},
@@ -82,6 +85,12 @@ func (r *pionRelay) authenticate(a *turn.RequestAttributes) (string, []byte, boo
 		return "", nil, false
 	}
 	return a.Username, turn.GenerateAuthKey(a.Username, realm, password.Reveal()), true
+}
+
+// admits is the quota; pion answers 486 to whom it refuses.
+func (r *pionRelay) admits(username, _ string, _ net.Addr) bool {
+	r.refused.Store(&username)
+	return !r.faults.is(faultRefuses) && !r.faults.is(faultQuota) && !r.faults.is(faultDrains)
 }
 
 func (r *pionRelay) address() string { return r.addr.String() }
@@ -141,23 +150,43 @@ func (r *pionRelay) close() error {
 // is sent, yet the port stays open.
 type gate struct {
 	net.PacketConn
-	faults *switches
+	relay *pionRelay
 }
 
 func (g *gate) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
 		n, from, err := g.PacketConn.ReadFrom(p)
-		if err != nil || !g.faults.is(faultSilent) {
+		if err != nil || !g.relay.faults.is(faultSilent) {
 			return n, from, err
 		}
 	}
 }
 
 func (g *gate) WriteTo(p []byte, to net.Addr) (int, error) {
-	if g.faults.is(faultSilent) {
+	switch {
+	case g.relay.faults.is(faultSilent):
+		return len(p), nil
+	case g.relay.faults.is(faultDrains):
+		if _, err := g.PacketConn.WriteTo(g.relay.forbid(p), to); err != nil {
+			return 0, err
+		}
 		return len(p), nil
 	}
 	return g.PacketConn.WriteTo(p, to)
+}
+
+// forbid makes pion's 486 to an Allocate the 403 of a coturn that drains. The
+// quota was asked just before, in the same goroutine.
+func (r *pionRelay) forbid(p []byte) []byte {
+	m := &stun.Message{Raw: append([]byte(nil), p...)}
+	var code stun.ErrorCodeAttribute
+	if m.Decode() != nil || m.Type != stun.NewType(stun.MethodAllocate, stun.ClassErrorResponse) ||
+		code.GetFrom(m) != nil || code.Code != stun.CodeAllocQuotaReached {
+		return p
+	}
+	user := *r.refused.Load()
+	return stun.MustBuild(m, m.Type, stun.ErrorCodeAttribute{Code: stun.CodeForbidden, Reason: []byte("Server is draining")},
+		stun.MessageIntegrity(turn.GenerateAuthKey(user, realm, r.login.password.Reveal()))).Raw
 }
 
 // relayRange gives out the sockets of allocations.

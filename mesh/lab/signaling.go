@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/coder/websocket"
 
@@ -58,6 +59,8 @@ type session struct {
 	id     string // "" until registered
 	out    chan []byte
 	cancel context.CancelFunc // ends the session
+	cut    func()             // ends the socket alone
+	ghost  atomic.Bool        // nobody is at the other end, and the server does not know
 }
 
 func newSignaling(name string, seedOnly bool, links func() []wire.Link, r *registry) *signaling {
@@ -131,6 +134,29 @@ func (s *signaling) evict() {
 	}
 }
 
+// haunt cuts the sockets of all agents here and keeps the sessions, as a server
+// does that does not notice: each holds its id until the agent registers again.
+func (s *signaling) haunt() {
+	s.mu.Lock()
+	sessions := slices.Collect(maps.Keys(s.sessions))
+	s.mu.Unlock()
+	for _, session := range sessions {
+		session.ghost.Store(true)
+		session.cut()
+	}
+}
+
+// exorcise ends the sessions of nobody.
+func (s *signaling) exorcise() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range s.sessions {
+		if session.ghost.Load() {
+			session.cancel()
+		}
+	}
+}
+
 // local are the ids of the agents whose socket is here, sorted.
 func (s *signaling) local() []string {
 	s.mu.Lock()
@@ -159,7 +185,7 @@ func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
 	conn.SetReadLimit(wire.MaxFrame)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	me := &session{server: s, out: make(chan []byte, maxQueue), cancel: cancel}
+	me := &session{server: s, out: make(chan []byte, maxQueue), cancel: cancel, cut: func() { _ = conn.CloseNow() }}
 	s.enter(me)
 	written := make(chan struct{})
 	go func() {
@@ -170,7 +196,7 @@ func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
 			case <-ctx.Done():
 				return
 			case frame := <-me.out:
-				if conn.Write(ctx, websocket.MessageText, frame) != nil {
+				if conn.Write(ctx, websocket.MessageText, frame) != nil && !me.ghost.Load() {
 					return
 				}
 			}
@@ -182,6 +208,9 @@ func (s *signaling) connect(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 		s.receive(me, kind, frame)
+	}
+	if me.ghost.Load() {
+		<-ctx.Done()
 	}
 	cancel()
 	<-written

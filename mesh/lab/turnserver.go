@@ -27,6 +27,7 @@ const (
 	faultKilled      = "turn-killed"
 	faultSilent      = "turn-silent"
 	faultRefuses     = "turn-refuses-allocate"
+	faultDrains      = "turn-draining"
 	faultSecret      = "turn-wrong-secret"
 	faultQuota       = "turn-quota"
 	faultPorts       = "turn-ports-used-up"

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -244,6 +245,23 @@ func TestTURNRefusesAllocate(t *testing.T) {
 		s.mustHeal(t, "turn-refuses-allocate")
 		s.mustServe(t)
 	})
+}
+
+// A server that drains says so with a signed 403, and goes on for its users.
+func TestTURNDrains(t *testing.T) {
+	s := startRelay(t, "pion")
+	u := mustAllocate(t, s.relay.address())
+	s.mustInject(t, faultDrains)
+	s.mustRefuse(t, stun.CodeForbidden)
+	if err := u.echo(t, patience); err != nil {
+		t.Errorf("an allocation from before: %v", err)
+	}
+	s.mustHeal(t, faultDrains)
+	s.mustServe(t)
+	coturn := &coturnRelay{}
+	if err := coturn.set(t.Context(), faultDrains, true); err == nil || !strings.Contains(err.Error(), "use --turn pion") {
+		t.Errorf("coturn: %v", err)
+	}
 }
 
 func TestTURNOneFaultAtATime(t *testing.T) {
