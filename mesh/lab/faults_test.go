@@ -226,34 +226,6 @@ func TestAgentGone(t *testing.T) {
 	l.mustBeSteady(t, 100*time.Millisecond)
 }
 
-// An agent that comes back cannot use a server that refuses; the others stay.
-func TestTURNRefusesAnAgent(t *testing.T) {
-	l := startLab(t, Options{Agents: 3})
-	l.mustBeSteady(t, 0)
-	inject(t, l, "turn-refuses-allocate", "")
-	inject(t, l, "agent-gone", "agent-1")
-	heal(t, l, "agent-gone", "agent-1")
-	l.mustBeSteady(t, 100*time.Millisecond)
-	for _, link := range l.Links() {
-		want := l.TURN[0].URI
-		if link.Local == "agent-1" || link.Peer == "agent-1" {
-			want = l.TURN[1].URI
-		}
-		if relay, known := link.Relay(); !known || relay != want.String() {
-			t.Errorf("%s to %s is on %s, want %s", link.Local, link.Peer, relay, want)
-		}
-	}
-	heal(t, l, "turn-refuses-allocate", "")
-	admin := l.admin(t)
-	if err := admin.ReloadConfig(t.Context(), "", texts(l.fleet.TURNServers())); err != nil {
-		t.Fatal(err)
-	}
-	if err := admin.ReconnectTURNPeers(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "all links on turn-1", func() error { return l.allOn(l.TURN[0].URI) })
-}
-
 func TestControl(t *testing.T) {
 	l := startLab(t, Options{NoAgents: true})
 	faults := l.ControlURL + "/lab/faults"

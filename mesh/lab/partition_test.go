@@ -7,7 +7,6 @@ import (
 
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/mesh/wire"
-	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 // scaled is production's timing at a tenth, for partitions.
@@ -44,45 +43,41 @@ func partition(t testing.TB, l *Lab, d time.Duration) (healing time.Duration) {
 	if err := l.Heal(t.Context(), cut); err != nil {
 		t.Fatal(err)
 	}
-	healed := time.Now()
-	if err := l.Steady(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
-	var last time.Time
-	for _, o := range l.Outages(healed) {
-		if o.FirstAfter.After(last) {
-			last = o.FirstAfter
-		}
-	}
-	return max(0, last.Sub(healed))
+	return l.back(t, time.Now())
 }
 
-// TestPartitions: cases 17 and 18 at a tenth of their time, and what is to be
-// found out by waiting for the schedule: case 19.
-func TestPartitions(t *testing.T) {
+// TestCases17And18Partitions: at a tenth of their time, and one that is longer
+// than what counts as one.
+func TestCases17And18Partitions(t *testing.T) {
 	var r recorder
 	l := startLab(t, Options{Agents: 3, Agent: r.on(scaled)})
 	l.mustBeSteady(t, 200*time.Millisecond)
-	for _, d := range []time.Duration{time.Second, 2800 * time.Millisecond} {
+	down := says("state", wire.StateDisconnected)
+	for _, test := range []struct {
+		number int
+		lasts  time.Duration
+		expect string
+	}{
+		{17, time.Second, "0.5 to 0.6 s, then at most 1.8 s"},
+		{18, 2800 * time.Millisecond, "0.5 s, then at most 1 s"},
+	} {
 		began := time.Now()
-		healing := partition(t, l, d)
-		detected := r.detected(t, began, "connection_state_changed", says("state", wire.StateDisconnected))
-		report(t, fmt.Sprintf("partition of %s", d), detected, healing)
+		healing := partition(t, l, test.lasts)
+		report(t, test.number, fmt.Sprintf("partition of %s at a tenth", 10*test.lasts), r.byAll(t, l, began, "connection_state_changed", down), healing, test.expect)
 	}
 	t.Run("longer than what counts as one", func(t *testing.T) {
 		began := time.Now()
 		healing := partition(t, l, 4500*time.Millisecond)
-		detected := r.detected(t, began, "mesh_partition_detected", nil)
-		r.detected(t, began, "mesh_healing_attempt", nil)
-		r.detected(t, began, "mesh_partition_healed", nil)
-		report(t, "partition of 4.5 s", detected, healing)
+		detected := r.byAll(t, l, began, "mesh_partition_detected")
+		r.detected(t, began, "mesh_healing_attempt")
+		r.byAll(t, l, began, "mesh_partition_healed")
+		report(t, 18, "partition of 45s at a tenth", detected, healing, "3 to 3.5 s: silence of 30 s, looked for every 5; then at most 1 s")
 	})
 	intact(t, l)
 }
 
-// TestPartitionThatDoesNotEnd: case 19, the whole schedule with milliseconds
-// for seconds.
-func TestPartitionThatDoesNotEnd(t *testing.T) {
+// TestCase19PartitionThatDoesNotEnd: the whole schedule with 3 ms for a second.
+func TestCase19PartitionThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	var r recorder
 	l := startLab(t, Options{Agents: 2, Agent: r.on(func(o *mesh.AgentOptions) {
@@ -92,28 +87,26 @@ func TestPartitionThatDoesNotEnd(t *testing.T) {
 	l.mustBeSteady(t, 200*time.Millisecond)
 	began := time.Now()
 	inject(t, l, "network-cut", "*<>*")
-	from := func(id string) func(witnessclient.Event) bool {
-		return func(e witnessclient.Event) bool { return e.AgentID == id }
-	}
+	final := r.byAll(t, l, began, "mesh_healing_failed_final")
 	for _, id := range l.Agents {
-		final := r.detected(t, began, "mesh_healing_failed_final", from(id))
-		attempts := r.after(began, "mesh_healing_attempt", from(id))
+		attempts := r.after(began, "mesh_healing_attempt", of(id))
 		if len(attempts) < 10 || attempts[9].Metadata["attempt"] != 10 {
 			t.Errorf("%s: %d attempts before the end", id, len(attempts))
 		}
-		report(t, "partition without end, "+id, r.detected(t, began, "mesh_partition_detected", from(id)), final)
 	}
 	eventually(t, "the slow retry", func() error {
-		if n := len(r.after(began, "mesh_healing_attempt", from("agent-1"))); n < 11 {
+		if n := len(r.after(began, "mesh_healing_attempt", of("agent-1"))); n < 11 {
 			return fmt.Errorf("%d attempts", n)
 		}
 		return nil
 	})
 	for _, id := range l.Agents {
-		if n := len(r.after(began, "mesh_healing_failed_final", from(id))); n != 1 {
+		if n := len(r.after(began, "mesh_healing_failed_final", of(id))); n != 1 {
 			t.Errorf("%s: %d calls for a human, want one", id, n)
 		}
 	}
+	l.mustHaveAudited(t, began, "mesh_partition_detected", "mesh_healing_attempt", "mesh_healing_failed_final")
+	healed := time.Now()
 	heal(t, l, "network-cut", "*<>*")
 	for _, a := range l.fleet.agents() {
 		if n := a.Heal(); n > 1 {
@@ -121,25 +114,50 @@ func TestPartitionThatDoesNotEnd(t *testing.T) {
 		}
 	}
 	l.mustBeSteady(t, 100*time.Millisecond)
+	report(t, 19, fmt.Sprintf("partition without end: given up after %s", seconds(final)),
+		r.byAll(t, l, began, "mesh_partition_detected"), l.back(t, healed),
+		"3 to 3.5 s; given up 1032 of 3 ms later; at once when an operator asks")
+	l.mustHaveAudited(t, healed, "mesh_healing_manual_triggered", "mesh_partition_healed")
 	intact(t, l)
 }
 
-// TestOneWayLoss: case 20. agent-1 hears everything and nobody hears it.
-func TestOneWayLoss(t *testing.T) {
+// mustHaveAudited: the witness has these events.
+func (l *Lab) mustHaveAudited(t *testing.T, since time.Time, names ...string) {
+	t.Helper()
+	missing := map[string]bool{}
+	for _, name := range names {
+		missing[name] = true
+	}
+	for _, e := range l.eventsSince(t, since.Add(-time.Millisecond)) { // which is what times are rounded to
+		delete(missing, e.Name)
+	}
+	for name := range missing {
+		t.Errorf("the witness has no %s", name)
+	}
+}
+
+// TestCase20OneWayLoss: agent-1 hears everything and nobody hears it. Both ends
+// find out by themselves, and say which way nothing passes.
+func TestCase20OneWayLoss(t *testing.T) {
 	var r recorder
-	l := startLab(t, Options{Agents: 2, Agent: r.on(nil)})
+	l := startLab(t, Options{Agents: 2, Agent: r.on(func(o *mesh.AgentOptions) {
+		if o.ID == "agent-1" { // whose offer would tell agent-2
+			o.Timing.Disconnected = time.Second
+		}
+		o.Timing.OfferSilence = patience // and agent-2's would tell agent-1
+	})})
 	l.mustBeSteady(t, 200*time.Millisecond)
 	began := time.Now()
 	inject(t, l, "network-cut", "agent-1>agent-2")
 	down := says("state", wire.StateDisconnected)
-	for _, id := range l.Agents {
-		detected := r.detected(t, began, "connection_state_changed", func(e witnessclient.Event) bool { return e.AgentID == id && down(e) })
-		report(t, "one-way loss, at "+id, detected, 0)
-	}
+	unheard := r.detected(t, began, "connection_state_changed", of("agent-1"), down, says("reason", "the peer does not hear us"))
+	hears := r.detected(t, began, "connection_state_changed", of("agent-2"), down, says("reason", "nothing received"))
 	eventually(t, "both ends down", l.allDown)
 	healed := time.Now()
 	heal(t, l, "network-cut", "agent-1>agent-2")
 	l.mustBeSteady(t, 100*time.Millisecond)
-	report(t, "one-way loss", 0, time.Since(healed))
+	back := l.back(t, healed)
+	report(t, 20, "one-way loss, at the end that hears nothing", hears, back, "0.3 s of silence; with default timing 5 to 6 s")
+	report(t, 20, "one-way loss, at the end that nobody hears", unheard, back, "1 s without an answer; with default timing 6 to 8 s")
 	intact(t, l)
 }
