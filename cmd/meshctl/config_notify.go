@@ -12,7 +12,7 @@ import (
 // The kinds of receivers and what a route can be told of.
 var (
 	notifyTypes  = []string{"slack", "webhook", "pagerduty"}
-	notifyEvents = []string{"start", "failure", "finish", "healing_failed"}
+	notifyEvents = []string{"start", "failure", "finish", "healing_failed", "turn_down"}
 )
 
 func (p *problems) notify(n notifyConfig) {
@@ -57,7 +57,7 @@ func (p *problems) pagerDuty(key string, t notifyTarget) {
 	case t.URLEnv != "" || t.URLFile != "":
 		p.add(key, "pagerduty has a key and no secret address")
 	case slices.Contains(t.Events, "start"):
-		p.add(key+".events", "nobody is paged because a run begins: failure, finish, healing_failed")
+		p.add(key+".events", "nobody is paged because a run begins: failure, finish, healing_failed, turn_down")
 	case t.URL != "":
 		if err := notify.CheckURL(secret.New(t.URL)); err != nil {
 			p.add(key+".url", "%v", err)

@@ -32,7 +32,7 @@ until it is told to end. It serves Prometheus metrics on /metrics and its own
 health on /healthz, which is 503 as long as it cannot see the mesh; it hands its
 events to the witness, asks once a minute for the TURN servers that agents get,
 and tells the receivers of the configuration (notify) when healing a partition
-was given up. It is never counted as an agent of the mesh.
+was given up, or every TURN server fails its checks. It is never counted as an agent of the mesh.
 
 Exit status: 0 told to end, 2 usage or configuration, 5 signaling refuses it.`,
 		Args: exactArgs(0, "no arguments"),

@@ -3,8 +3,8 @@
 //
 // A sentinel is a long-lived agent that links to everybody. It counts what its
 // links live through as Prometheus metrics, hands its events to the witness
-// through a journal, pages somebody when healing a partition was given up, and
-// says honestly whether it can see anything at all.
+// through a journal, pages somebody when healing a partition was given up or no
+// TURN server works, and says honestly whether it can see anything at all.
 package sentinel
 
 import (
@@ -210,7 +210,7 @@ func (s *Sentinel) list(ctx context.Context) ([]wire.ServerURI, bool) {
 func (s *Sentinel) emit(e witnessclient.Event) {
 	s.counts.event(e)
 	s.recorder.add(e)
-	if e.Name == "mesh_healing_failed_final" {
+	if e.Name == "mesh_healing_failed_final" || e.Name == "all_turn_servers_unhealthy" {
 		select {
 		case s.pages <- e:
 		default:

@@ -18,6 +18,7 @@ const (
 	Failure       Kind = "failure"
 	Finish        Kind = "finish"
 	HealingFailed Kind = "healing_failed"
+	TURNDown      Kind = "turn_down"
 	Security      Kind = "security"
 	Incident      Kind = "incident"
 )
@@ -77,6 +78,8 @@ func classify(e witnessclient.Event) (Kind, string) {
 		return Finish, "warning"
 	case "mesh_healing_failed_final":
 		return HealingFailed, "critical"
+	case "all_turn_servers_unhealthy":
+		return TURNDown, "critical"
 	case "srtp_key_compromise_detected", "signature_verification_failed", "dtls_validation_failures", "unauthorized_connection_attempt":
 		return Security, "critical"
 	case "incident_declared":
@@ -100,6 +103,8 @@ func (m Message) summary(e witnessclient.Event) string {
 		return fmt.Sprintf("the run ended: %s (%s)", m.Outcome, who)
 	case HealingFailed:
 		return fmt.Sprintf("agent %s gave up healing its partition of mesh %s: %s", cmp.Or(m.Agent, "?"), m.Mesh, text(e, "error"))
+	case TURNDown:
+		return fmt.Sprintf("agent %s finds no TURN server of mesh %s that relays: links without a direct path are down", cmp.Or(m.Agent, "?"), m.Mesh)
 	case Incident:
 		return fmt.Sprintf("incident %s declared by %s: %s (mesh %s)", m.IncidentID, m.Operator, text(e, "summary"), m.Mesh)
 	}

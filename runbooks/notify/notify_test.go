@@ -202,10 +202,10 @@ func TestMessageIsJSON(t *testing.T) {
 	n := notify.New("north", []notify.Target{{Name: "hook", Type: "webhook", URL: hook.url()}}, nil)
 	e := event("mesh_healing_failed_final", "error", strings.Repeat("é", 1000))
 	e.AgentID = "agent-1"
-	tell(t, n, []witnessclient.Event{e, event("unknown_event"), {Name: "run_finished"}})
+	tell(t, n, []witnessclient.Event{e, event("unknown_event"), {Name: "run_finished"}, {Name: "all_turn_servers_unhealthy", AgentID: "agent-1"}})
 	bodies := hook.got()
 	var m notify.Message
-	if len(bodies) != 2 || json.Unmarshal([]byte(bodies[0]), &m) != nil || m.Kind != notify.HealingFailed || m.Severity != "critical" || len([]rune(m.Summary)) != 300 {
+	if len(bodies) != 3 || !strings.Contains(bodies[2], "agent-1 finds no TURN server of mesh north that relays") || json.Unmarshal([]byte(bodies[0]), &m) != nil || m.Kind != notify.HealingFailed || m.Severity != "critical" || len([]rune(m.Summary)) != 300 {
 		t.Errorf("got %q, %+v", bodies, m)
 	}
 }

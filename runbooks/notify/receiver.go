@@ -56,9 +56,9 @@ func (r *receiver) kinds() []Kind {
 	case r.Kinds != nil:
 		return r.Kinds
 	case r.Type == "pagerduty":
-		return []Kind{Failure, Finish, HealingFailed}
+		return []Kind{Failure, Finish, HealingFailed, TURNDown}
 	}
-	return []Kind{Start, Failure, Finish, HealingFailed}
+	return []Kind{Start, Failure, Finish, HealingFailed, TURNDown}
 }
 
 // start sends what is queued, in order, until the queue is closed.
