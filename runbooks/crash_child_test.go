@@ -135,7 +135,10 @@ func (o crashOrder) carryOut(e *Engine) (Result, error) {
 }
 
 func (o crashOrder) engine(b *bomb) (*Engine, error) {
-	w, err := witnessclient.New(witnessclient.Options{URL: o.Witness, APIKey: secret.New(o.WitnessKey), Timeout: patience})
+	w, err := witnessclient.New(witnessclient.Options{
+		URL: o.Witness, APIKey: secret.New(o.WitnessKey), Timeout: patience,
+		Patience: time.Millisecond, // the gate has seen to it that nothing is under way
+	})
 	if err != nil {
 		return nil, err
 	}

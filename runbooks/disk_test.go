@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/infrafabric/meshctl/mesh/lab"
 	"github.com/infrafabric/meshctl/witnessclient"
@@ -77,7 +78,13 @@ func (f brokenFile) Sync() error {
 // what it had done can be gone on with on a disk that works.
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
-	e, _ := witnessMesh(t, lab.Options{})
+	e, l := witnessMesh(t, lab.Options{})
+	impatient, err := witnessclient.New(witnessclient.Options{URL: l.WitnessURL, APIKey: l.WitnessKey, Patience: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(impatient.Close)
+	e.Mesh.Witness = impatient // whose journal fails here lives on, and has seen every answer
 	for calls, ended := 0, false; !ended; calls++ {
 		if calls > 100 {
 			t.Fatal("never gets through")

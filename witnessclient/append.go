@@ -95,6 +95,28 @@ func (j *Journal) AppendNote(kind string, data any) (Record, error) {
 	return r, nil
 }
 
+// send records that an attempt to deliver the event begins. Until its
+// acknowledgement is recorded, the event may have arrived.
+func (j *Journal) send(seq int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, err := j.appendEntry(entry{Journal: kindSent, Line: seq}); err != nil {
+		return fmt.Errorf("record the sending of line %d: %w", seq, err)
+	}
+	j.doubt[seq] = true
+	return nil
+}
+
+// failed records that the attempt is over: the event has arrived, or will not.
+func (j *Journal) failed(seq int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, err := j.appendEntry(entry{Journal: kindFailed, Line: seq}); err != nil {
+		return fmt.Errorf("record the failure of line %d: %w", seq, err)
+	}
+	return nil
+}
+
 // Ack records that the witness holds the event; again is no error.
 func (j *Journal) Ack(seq int) error {
 	j.mu.Lock()

@@ -21,8 +21,9 @@ var genesis = strings.Repeat("0", 2*sha256.Size)
 // entry is a line that was read. In a line that is not an event the JSON
 // fields are these; an event has run, seq and prev in its metadata.
 type entry struct {
-	Journal string          `json:"journal"` // header, ack or note
+	Journal string          `json:"journal"` // header, sent, failed, ack or note
 	Format  int             `json:"format,omitempty"`
+	Line    int             `json:"line,omitempty"` // the event that sent and failed are about
 	Acked   int             `json:"acked,omitempty"`
 	Note    string          `json:"note,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -37,6 +38,8 @@ type entry struct {
 
 const (
 	kindHeader = "header"
+	kindSent   = "sent"   // an attempt to deliver begins
+	kindFailed = "failed" // it is over, and not still on its way
 	kindAck    = "ack"
 	kindNote   = "note"
 )
@@ -90,10 +93,9 @@ func (c *Contents) checkKind(p entry) error {
 	switch p.Journal {
 	case kindHeader:
 		return p.checkHeader()
-	case kindAck:
-		i, found := c.find(p.Acked)
-		if !found || !c.Records[i].IsEvent() || c.Records[i].Acked {
-			return fmt.Errorf("acknowledges line %d, which is no event that waits for it", p.Acked)
+	case kindSent, kindFailed, kindAck:
+		if i, found := c.find(p.subject()); !found || !c.Records[i].IsEvent() || c.Records[i].Acked {
+			return fmt.Errorf("%s of line %d, which is no event that waits for its acknowledgement", p.Journal, p.subject())
 		}
 	case kindNote:
 		if p.Note == "" {
@@ -141,8 +143,14 @@ func (c *Contents) take(p entry, line []byte) Record {
 	switch p.Journal {
 	case kindHeader:
 		c.Stamp, c.Created = p.Stamp, p.at
+	case kindSent:
+		i, _ := c.find(p.subject())
+		c.Records[i].Sent = p.at
+	case kindFailed:
+		i, _ := c.find(p.subject())
+		c.Records[i].Sent = time.Time{}
 	case kindAck:
-		i, _ := c.find(p.Acked)
+		i, _ := c.find(p.subject())
 		c.Records[i].Acked = true
 		c.Acked++
 	case kindNote:
@@ -156,6 +164,14 @@ func (c *Contents) take(p entry, line []byte) Record {
 
 func (c *Contents) find(seq int) (int, bool) {
 	return slices.BinarySearchFunc(c.Records, seq, func(r Record, seq int) int { return cmp.Compare(r.Seq, seq) })
+}
+
+// subject is the event that a line of delivery is about.
+func (p *entry) subject() int {
+	if p.Journal == kindAck {
+		return p.Acked
+	}
+	return p.Line
 }
 
 // number gives a whole number of a JSON document, -1 when v is none.

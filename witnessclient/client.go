@@ -19,6 +19,9 @@ const (
 	// DefaultTimeout bounds one call: the audit log must not hold up a recovery.
 	DefaultTimeout = 3 * time.Second
 
+	lateness = 2 * time.Second // after Timeout an event may still arrive for so long
+	grace    = time.Second     // an event that is being sent may end when all else is stopped
+
 	maxReply = 16 << 20 // bytes
 )
 
@@ -29,16 +32,25 @@ type Options struct {
 	Insecure bool          // allow the key over plain http to a host that is not loopback
 	CAFile   string        // PEM roots added to those of the system
 	Timeout  time.Duration // one call; 0 = DefaultTimeout
+	// Patience is how long after it began an attempt to which no answer came may
+	// still bring its event to the witness; 0 = 2 s more than Timeout.
+	Patience time.Duration
 }
 
 // Client calls the witness API. It is safe for concurrent use; Close it when
 // done. Its calls fail with the errors of package httpapi.
-type Client struct{ api *httpapi.Client }
+type Client struct {
+	api             *httpapi.Client
+	patience, grace time.Duration
+}
 
 // New checks the options; nothing is sent.
 func New(o Options) (*Client, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
+	}
+	if o.Patience <= 0 {
+		o.Patience = o.Timeout + lateness
 	}
 	api, err := httpapi.New(httpapi.Options{
 		Service: "witness", URL: o.URL, Bearer: o.APIKey, Insecure: o.Insecure,
@@ -47,7 +59,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("witness: %w", err)
 	}
-	return &Client{api: api}, nil
+	return &Client{api: api, patience: o.Patience, grace: grace}, nil
 }
 
 // Close drops the idle connections.

@@ -42,6 +42,7 @@ type Record struct {
 	Line  []byte          // the exact bytes, without the newline
 	Hash  string          // hex SHA-256 of Line
 	Prev  string          // hash of the line before
+	Sent  time.Time       // when an attempt to deliver the event began that may still be on its way
 	Acked bool            // the witness has acknowledged the event
 }
 

@@ -32,7 +32,9 @@ type Delivery struct {
 // as the journal is open, and does not keep the others. An event of which an earlier
 // attempt may have arrived, in this process or in one before it, is sent only
 // after the witness was asked and does not hold it; when the question fails it
-// stays. Several calls at once take turns. The error is that of a journal which
+// stays. While such an attempt may still be on its way, the question is asked
+// again: see Options.Patience. One that is under way when ctx ends gets a second
+// for its answer. Several calls at once take turns. The error is that of a journal which
 // cannot record acknowledgements, usually a *BrokenError; everything about the
 // witness is in LastError.
 func Deliver(ctx context.Context, c *Client, j *Journal) (Delivery, error) {
@@ -45,42 +47,46 @@ func Deliver(ctx context.Context, c *Client, j *Journal) (Delivery, error) {
 		d.Left = j.left()
 		return d, nil
 	}
-	for {
-		r, doubtful, err := j.next()
-		if err != nil {
-			d.LastError, d.Left = err, j.left()
-			return d, err
-		}
-		if r.Seq == 0 {
-			d.Left = j.left()
-			d.Aside, d.LastError = j.refused()
-			return d, nil
-		}
-		already, err := c.deliver(ctx, j, r, doubtful)
-		if refusedForGood(err) {
-			j.setAside(r, err)
-			continue
-		}
-		if err != nil {
-			d.LastError, d.Left = err, j.left()
-			return d, nil
-		}
-		if err := j.Ack(r.Seq); err != nil {
-			d.LastError, d.Left = err, j.left()
-			return d, err
-		}
-		if already {
-			d.AlreadyThere++
-		} else {
-			d.Sent++
-		}
+	for c.deliverNext(ctx, j, &d) {
 	}
+	d.Left = j.left()
+	return d, j.broken()
 }
 
+// deliverNext gives false when there is nothing more to do, or something failed.
+func (c *Client) deliverNext(ctx context.Context, j *Journal, d *Delivery) bool {
+	r, doubtful := j.next()
+	if r.Seq == 0 {
+		d.Aside, d.LastError = j.refused()
+		return false
+	}
+	already, err := c.deliver(ctx, j, r, doubtful)
+	if err == nil {
+		err = j.Ack(r.Seq)
+	}
+	switch {
+	case refusedForGood(err):
+		j.setAside(r, err)
+	case err != nil:
+		d.LastError = err
+		return false
+	case already:
+		d.AlreadyThere++
+	default:
+		d.Sent++
+	}
+	return true
+}
+
+// deliver sends one event, or finds that the witness has it: doubtful means that
+// an earlier attempt may have arrived.
 func (c *Client) deliver(ctx context.Context, j *Journal, r Record, doubtful bool) (already bool, err error) {
+	if err := j.broken(); err != nil {
+		return false, err
+	}
 	run := j.Stamp().Run
 	if doubtful {
-		already, err = c.holds(ctx, run, r)
+		already, err = c.arrived(ctx, run, r)
 		if already || err != nil {
 			return already, err
 		}
@@ -89,8 +95,61 @@ func (c *Client) deliver(ctx context.Context, j *Journal, r Record, doubtful boo
 	if err != nil {
 		return false, fmt.Errorf("event %s of line %d: %w", r.Event.Name, r.Seq, err)
 	}
-	j.doubtful(r.Seq) // until the acknowledgement is recorded
-	return c.log(ctx, body, fmt.Sprintf("%s/%d", run, r.Seq))
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("deliver events: stopped before %s (line %d): %w", r.Event.Name, r.Seq, err)
+	}
+	if err := j.send(r.Seq); err != nil {
+		return false, err
+	}
+	ctx, cancel := lingering(ctx, c.grace)
+	defer cancel()
+	already, err = c.log(ctx, body, fmt.Sprintf("%s/%d", run, r.Seq))
+	if answered(err) {
+		err = errors.Join(err, j.failed(r.Seq))
+	}
+	return already, err
+}
+
+// lingering gives a context that ends a moment after its parent: cut short, an
+// attempt would leave it open whether the event arrives.
+func lingering(parent context.Context, moment time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() { time.AfterFunc(moment, cancel) })
+	return ctx, func() { stop(); cancel() }
+}
+
+// answered tells that a failed attempt is over, and not still on its way: the
+// witness itself has replied, or nothing was sent.
+func answered(err error) bool {
+	var status *httpapi.StatusError
+	if errors.As(err, &status) {
+		return status.Code != http.StatusBadGateway && status.Code != http.StatusGatewayTimeout
+	}
+	var unreachable *httpapi.UnreachableError
+	return errors.As(err, &unreachable) && !unreachable.Sent
+}
+
+const askAgain = 250 * time.Millisecond
+
+// arrived asks until the witness has the event, or its no can be believed: when
+// an attempt to which no answer came is not on its way any more.
+func (c *Client) arrived(ctx context.Context, run string, r Record) (bool, error) {
+	believe := r.Sent.Add(c.patience)
+	if latest := time.Now().Add(c.patience); believe.After(latest) {
+		believe = latest // the clock went back since
+	}
+	for {
+		last := !time.Now().Before(believe)
+		held, err := c.holds(ctx, run, r)
+		if held || err != nil || last {
+			return held, err
+		}
+		select {
+		case <-time.After(min(askAgain, time.Until(believe))):
+		case <-ctx.Done():
+			return false, fmt.Errorf("deliver events: stopped while %s (line %d) could still arrive: %w", r.Event.Name, r.Seq, ctx.Err())
+		}
+	}
 }
 
 // holds asks whether the witness has the event. Anything but a clear answer is
@@ -139,14 +198,10 @@ func posted(r Record) (json.RawMessage, error) {
 }
 
 // next gives the first event without acknowledgement, the zero Record when
-// there is none, and whether an earlier attempt may have arrived. A journal
-// that cannot record acknowledgements gives its error.
-func (j *Journal) next() (r Record, doubtful bool, err error) {
+// there is none, and whether an earlier attempt may have arrived.
+func (j *Journal) next() (r Record, doubtful bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.failure != nil {
-		return Record{}, false, j.failure
-	}
 	for ; j.first < len(j.contents.Records); j.first++ {
 		if r := j.contents.Records[j.first]; r.IsEvent() && !r.Acked {
 			break
@@ -154,10 +209,17 @@ func (j *Journal) next() (r Record, doubtful bool, err error) {
 	}
 	for _, r := range j.contents.Records[j.first:] {
 		if _, aside := j.aside[r.Seq]; r.IsEvent() && !r.Acked && !aside {
-			return r, j.doubt[r.Seq], nil
+			return r, j.doubt[r.Seq]
 		}
 	}
-	return Record{}, false, nil
+	return Record{}, false
+}
+
+// broken gives why nothing can be recorded any more.
+func (j *Journal) broken() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failure
 }
 
 // takenError says that the witness holds something else under an event's key.
@@ -194,12 +256,6 @@ func (j *Journal) refused() (int, error) {
 		return 0, nil
 	}
 	return len(j.aside), j.aside[slices.Min(slices.Collect(maps.Keys(j.aside)))]
-}
-
-func (j *Journal) doubtful(seq int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.doubt[seq] = true
 }
 
 func (j *Journal) left() int {

@@ -24,6 +24,8 @@ const (
 	hang      = -3   // do not store it and do not answer
 	hangStore = -4   // store it and do not answer
 	halfReply = -5   // store it, answer 200 and break off
+	hangLate  = -6   // do not answer, and store it after the second query that follows
+	pause     = -7   // store it, call onHang and answer 201
 	htmlPage  = -200 // 200, and not what was asked for
 )
 
@@ -37,7 +39,9 @@ type witness struct {
 	onHang  func() // called when a request hangs
 	keys    []string
 	stored  []map[string]any
-	order   []string // all requests
+	late    []map[string]any // events that are stored after
+	wait    int              // so many queries
+	order   []string         // all requests
 	bad     []string
 }
 
@@ -62,7 +66,7 @@ func startWitness(t testing.TB, address string) *witness {
 	return w
 }
 
-// client gives one that waits longer than any loaded machine needs.
+// client gives one that waits longer for an answer than any loaded machine needs.
 func (w *witness) client(t testing.TB) *Client { return testClient(t, w.URL, time.Minute) }
 
 func testClient(t testing.TB, url string, timeout time.Duration) *Client {
@@ -72,6 +76,7 @@ func testClient(t testing.TB, url string, timeout time.Duration) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	c.patience, c.grace = 0, 0 // see late_test.go
 	return c
 }
 
@@ -98,12 +103,14 @@ func (w *witness) log(rw http.ResponseWriter, r *http.Request) {
 	w.keys = append(w.keys, key)
 	known := slices.Contains(w.keys[:len(w.keys)-1], key)
 	switch do {
-	case accept, loseReply, hangStore, halfReply:
+	case accept, loseReply, hangStore, halfReply, pause:
 		if w.dedup && known {
 			do = http.StatusConflict
 			break
 		}
 		w.stored = append(w.stored, event)
+	case hangLate:
+		w.late, w.wait = append(w.late, event), 2
 	}
 	w.mu.Unlock()
 	w.answer(rw, r, do, http.StatusCreated, []byte("{}"))
@@ -125,18 +132,24 @@ func (w *witness) query(rw http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		w.bad = append(w.bad, err.Error())
 	}
+	if w.wait--; w.wait == 0 {
+		w.stored, w.late = append(w.stored, w.late...), nil
+	}
 	w.mu.Unlock()
 	w.answer(rw, r, do, http.StatusOK, body)
 }
 
 func (w *witness) answer(rw http.ResponseWriter, r *http.Request, do, ok int, body []byte) {
 	switch do {
-	case accept:
+	case accept, pause:
+		if do == pause {
+			w.onHang()
+		}
 		rw.WriteHeader(ok)
 		_, _ = rw.Write(body)
 	case loseReply, drop:
 		panic(http.ErrAbortHandler)
-	case hang, hangStore:
+	case hang, hangStore, hangLate:
 		w.onHang()
 		<-r.Context().Done() // the client gave up
 	case halfReply:
