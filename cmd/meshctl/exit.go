@@ -175,15 +175,8 @@ func verdictCode(v probes.Verdict, failOn string) int {
 
 // failOnFlag adds --fail-on to a command that ends with a verdict.
 func failOnFlag(cmd *cobra.Command, failOn *string) {
-	cmd.Flags().StringVar(failOn, "fail-on", "unknown", "worst `VERDICT` that is not healthy: warn, unknown or fail")
-	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"warn", "unknown", "fail"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func checkFailOn(failOn string) error {
-	if failOn != "warn" && failOn != "unknown" && failOn != "fail" {
-		return usageError("--fail-on %s: not warn, unknown or fail", failOn)
-	}
-	return nil
+	*failOn = "unknown"
+	choiceFlag(cmd, failOn, "fail-on", "worst `VERDICT` that is not healthy: warn, unknown or fail", "warn", "unknown", "fail")
 }
 
 // validationCode is the exit code of a validation: one that was cut short is

@@ -22,11 +22,8 @@ type incidentOptions struct {
 	security, yes, dryRun           bool
 }
 
-// severities are what an incident can be, the worst first.
-var severities = []string{"critical", "high", "medium", "low"}
-
 func newIncidentDeclareCmd(a *app) *cobra.Command {
-	var o incidentOptions
+	o := incidentOptions{severity: "high"}
 	cmd := &cobra.Command{
 		Use: "declare --id ID --summary TEXT", Short: "Declare an incident: to the audit log, and to those who must know",
 		Long: `declare journals incident_declared, hands it to the witness and tells the routes of
@@ -43,7 +40,7 @@ yet. That somebody could not be told is said and changes nothing.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.id, "id", "", "`ID` of the incident")
-	flags.StringVar(&o.severity, "severity", "high", "`SEVERITY`: critical, high, medium or low")
+	choiceFlag(cmd, &o.severity, "severity", "`SEVERITY`: critical, high, medium or low", "critical", "high", "medium", "low")
 	flags.StringVar(&o.summary, "summary", "", "`TEXT`, one line")
 	flags.StringVar(&o.scenario, "scenario", "", "`SCENARIO` that it looks like: A, B, C, D or E")
 	flags.BoolVar(&o.security, "security", false, "a security incident: take the security route")
@@ -51,7 +48,6 @@ yet. That somebody could not be told is said and changes nothing.`,
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask for confirmation (required without a terminal)")
 	_ = cmd.RegisterFlagCompletionFunc("id", cobra.NoFileCompletions)
 	_ = cmd.RegisterFlagCompletionFunc("summary", cobra.NoFileCompletions)
-	_ = cmd.RegisterFlagCompletionFunc("severity", cobra.FixedCompletions(severities, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder))
 	_ = cmd.RegisterFlagCompletionFunc("scenario", completeScenarios)
 	return cmd
 }
@@ -63,9 +59,6 @@ func (o *incidentOptions) check(a *app) error {
 			p.add(text.flag, "is required")
 		}
 		p.oneLine(text.flag, text.value)
-	}
-	if !slices.Contains(severities, o.severity) {
-		p.add("--severity", "%s: not critical, high, medium or low", o.severity)
 	}
 	if o.scenario != "" && !slices.ContainsFunc(runbooks.Scenarios(), func(s runbooks.Scenario) bool { return s.ID == o.scenario }) {
 		p.add("--scenario", "%s: not A, B, C, D or E", o.scenario)

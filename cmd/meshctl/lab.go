@@ -38,7 +38,7 @@ type labOptions struct {
 }
 
 func newLabUpCmd(a *app) *cobra.Command {
-	var o labOptions
+	o := labOptions{registry: "shared", lb: "none", metrics: "none"}
 	cmd := &cobra.Command{
 		Use: "up", Short: "Run a mesh on loopback in the foreground until interrupted",
 		Long: `up starts TURN servers, signaling servers, a controller, a witness and agents with
@@ -52,20 +52,16 @@ Faults (also while it runs, with "meshctl lab fault"):
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&o.agents, "agents", 4, "`NUMBER` of agents, 0 to 16")
-	flags.StringVar(&o.turn, "turn", "pion", "`BACKEND` of the TURN servers: pion, or coturn (Debian's, from PATH)")
-	flags.StringVar(&o.registry, "registry", "shared", "`KIND` of registry of the three signaling servers: shared, or separate for each")
-	flags.StringVar(&o.lb, "lb", "none", "`BALANCER` in front of the signaling servers: none, or nginx (Debian's), which the agents then use")
-	flags.StringVar(&o.metrics, "metrics", "none", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)")
+	turnFlag(cmd, &o.turn)
+	choiceFlag(cmd, &o.registry, "registry", "`KIND` of registry of the three signaling servers: shared, or separate for each", "shared", "separate")
+	choiceFlag(cmd, &o.lb, "lb", "`BALANCER` in front of the signaling servers: none, or nginx (Debian's), which the agents then use", "none", "nginx")
+	choiceFlag(cmd, &o.metrics, "metrics", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)", "none", "prometheus")
 	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
 	flags.BoolVar(&o.media, "media", false, "agents also send each other an Opus track, so that RTP and SRTP exist")
 	flags.BoolVar(&o.seedOnly, "seed-only", false, "a bare mesh: /stats with states only, no optional endpoints")
 	flags.BoolVar(&o.noDedup, "no-dedup", false, "a witness that takes the same event twice")
 	flags.Float64Var(&o.scale, "scale", 1, "`FACTOR` for all windows in the written configuration, such as 0.02")
 	flags.StringArrayVar(&o.faults, "fault", nil, "start with this `FAULT[:TARGET]`; may be repeated")
-	_ = cmd.RegisterFlagCompletionFunc("turn", cobra.FixedCompletions([]string{"pion", "coturn"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("registry", cobra.FixedCompletions([]string{"shared", "separate"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("lb", cobra.FixedCompletions([]string{"none", "nginx"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("metrics", cobra.FixedCompletions([]string{"none", "prometheus"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("fault", completeFaults)
 	return cmd
 }
@@ -102,7 +98,7 @@ type labDoc struct {
 }
 
 func (a *app) runLab(ctx context.Context, o labOptions) error {
-	if err := checkLab(max(o.agents, 2), o.turn); err != nil {
+	if err := checkAgents(max(o.agents, 2)); err != nil {
 		return err
 	}
 	if o.scale <= 0 || o.scale > 1 {

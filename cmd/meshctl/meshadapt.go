@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/infrafabric/meshctl/mesh/control"
@@ -48,19 +50,7 @@ func (a *app) runMeshAdapt(cmd *cobra.Command, o meshAdaptOptions) error {
 	case !o.off && !(o.mbps >= 0.064 && o.mbps <= 10_000):
 		return usageError("mesh adapt: --max-mbps between 0.064 and 10000, or --off, is needed")
 	}
-	if err := o.check(a); err != nil {
-		return err
-	}
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	rec, err := runbooks.NewMeshAdapt(s.mesh, runbooks.MeshAdaptParams{
-		Bandwidth: control.Bandwidth{Adapt: !o.off && !o.fixed, Mbps: o.mbps},
+	return a.change(cmd, o.changeOptions, func(m *runbooks.Mesh, _ time.Duration) (*runbooks.Recovery, error) {
+		return runbooks.NewMeshAdapt(m, runbooks.MeshAdaptParams{Bandwidth: control.Bandwidth{Adapt: !o.off && !o.fixed, Mbps: o.mbps}})
 	})
-	if err != nil {
-		return err
-	}
-	return a.recover(cmd.Context(), s, rec, o.changeOptions)
 }

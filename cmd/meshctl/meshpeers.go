@@ -42,9 +42,6 @@ Exit status: 0 everybody is reached, 3 a link is down, slow or lossy, 4 unknown.
 }
 
 func (a *app) runMeshPeers(ctx context.Context, o meshPeersOptions) error {
-	if err := checkFailOn(o.failOn); err != nil {
-		return err
-	}
 	s, err := a.open()
 	if err != nil {
 		return err
@@ -66,9 +63,6 @@ func (a *app) runMeshPeers(ctx context.Context, o meshPeersOptions) error {
 func (a *app) runWhyPath(ctx context.Context, o meshPeersOptions) error {
 	if len(o.why) != 2 || o.why[0] == "" || o.why[1] == "" || o.why[0] == o.why[1] {
 		return usageError("--why wants two agents: --why A,B")
-	}
-	if err := checkFailOn(o.failOn); err != nil {
-		return err
 	}
 	s, err := a.open()
 	if err != nil {

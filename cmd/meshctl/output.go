@@ -47,8 +47,7 @@ func (a *app) checkOutput(cmd *cobra.Command) error {
 	}
 	refused := a.output
 	a.output = "text"
-	last := len(formats) - 1
-	return usageError("--output %s: not %s or %s", refused, strings.Join(formats[:last], ", "), formats[last])
+	return usageError("--output %s: not %s", refused, orList(formats))
 }
 
 // checkOutfile finds out before anything is done whether the result can be

@@ -103,7 +103,7 @@ func (o probeOptions) check(a *app) error {
 	case o.every > 0 && once && a.outfile == "":
 		return usageError("--every with --output %s needs an --outfile, which is replaced each time", a.output)
 	}
-	return checkFailOn(o.failOn)
+	return nil
 }
 
 func (a *app) runProbe(ctx context.Context, kind string, args []string, o probeOptions) error {

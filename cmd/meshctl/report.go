@@ -12,7 +12,7 @@ import (
 )
 
 func newRunsReportCmd(a *app) *cobra.Command {
-	var format string
+	format := "html"
 	cmd := &cobra.Command{
 		Use: "report RUN", Short: "Write the report of a run: one HTML file, or ten lines for a channel",
 		Long: `report makes one file from the journal of a run: three lines for a manager, the
@@ -26,15 +26,11 @@ Exit status: 0 written, 3 written and the journal is damaged: it says so.`,
 		Args: exactArgs(1, "a run id"), ValidArgsFunction: a.completeRuns,
 		RunE: func(_ *cobra.Command, args []string) error { return a.runReport(args[0], format) },
 	}
-	cmd.Flags().StringVar(&format, "format", "html", "`FORMAT` of the report: html or md")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"html", "md"}, cobra.ShellCompDirectiveNoFileComp))
+	choiceFlag(cmd, &format, "format", "`FORMAT` of the report: html or md", "html", "md")
 	return cmd
 }
 
 func (a *app) runReport(run, format string) error {
-	if format != "html" && format != "md" {
-		return usageError("--format %s: not html or md", format)
-	}
 	c, err := a.loadConfig()
 	if err != nil {
 		return err

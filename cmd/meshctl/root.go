@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is what every command has: its streams, the environment and the flags
@@ -53,9 +55,10 @@ server under traffic, recovers it and shows the proof.`,
 	flags.DurationVar(&a.timeout, "timeout", 0, "end the whole command after this `TIME` (0: no limit)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress on standard error")
 	flags.BoolVar(&a.verbose, "verbose", false, "show every detail that is known")
-	flags.StringVar(&a.color, "color", "auto", "`WHEN` to colour: auto, always or never")
+	a.color = "auto"
+	flags.Var(choice{&a.color, []string{"auto", "always", "never"}}, "color", "`WHEN` to colour: auto, always or never")
 	flags.StringVar(&a.operator, "operator", "", "`NAME` for the audit log (default $MESHCTL_OPERATOR, $SUDO_USER, login name)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -73,6 +76,15 @@ server under traffic, recovers it and shows the proof.`,
 	return root
 }
 
+// flagError says what is wrong with the value of a flag as we say it elsewhere.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return usageError("--%s %s: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+	}
+	return usageError("%w", err)
+}
+
 // prepare checks the shared flags before any command runs.
 func (a *app) prepare(cmd *cobra.Command) error {
 	a.command = commandName(cmd)
@@ -81,9 +93,6 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	}
 	if err := a.checkOutfile(); err != nil {
 		return err
-	}
-	if a.color != "auto" && a.color != "always" && a.color != "never" {
-		return usageError("--color %s: not auto, always or never", a.color)
 	}
 	if a.timeout < 0 {
 		return usageError("--timeout %s: less than nothing", a.timeout)

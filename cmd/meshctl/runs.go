@@ -66,7 +66,7 @@ type shownRecord struct {
 }
 
 func newRunsShowCmd(a *app) *cobra.Command {
-	var from string
+	from := "journal"
 	cmd := &cobra.Command{
 		Use: "show RUN", Short: "Show everything a run journalled", Args: exactArgs(1, "a run id"),
 		Long: `show reads the journal of a run, or with --from witness what the witness holds of
@@ -74,12 +74,8 @@ it: a run of another machine, for example. What it holds is checked; exit 3 when
 event was changed or is missing, 4 when the witness could not be asked.`,
 		ValidArgsFunction: a.completeRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch from {
-			case "witness":
+			if from == "witness" {
 				return a.showHeld(cmd.Context(), args[0])
-			case "journal":
-			default:
-				return usageError("--from %s: not journal or witness", from)
 			}
 			c, err := a.loadConfig()
 			if err != nil {
@@ -93,8 +89,7 @@ event was changed or is missing, 4 when the witness could not be asked.`,
 			return a.show(map[string]any{"run": args[0], "records": shown}, func(p *page) { p.records(shown) })
 		},
 	}
-	cmd.Flags().StringVar(&from, "from", "journal", "`SOURCE`: journal or witness")
-	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"journal", "witness"}, cobra.ShellCompDirectiveNoFileComp))
+	choiceFlag(cmd, &from, "from", "`SOURCE`: journal or witness", "journal", "witness")
 	return cmd
 }
 

@@ -48,15 +48,13 @@ Exit status: 0 healthy, 3 a part failed, 4 a part could not be determined.`,
 	flags.DurationVar(&o.every, "every", 2*time.Second, "with --watch: `TIME` from one status to the next")
 	flags.StringVar(&o.save, "save", "", "write the status to this `FILE`, for --diff")
 	flags.StringVar(&o.diff, "diff", "", "show what has changed since this `FILE` was saved")
-	flags.StringVar(&o.failOn, "fail-on", "unknown", "worst `VERDICT` that is not healthy: warn, unknown or fail")
+	failOnFlag(cmd, &o.failOn)
 	offer(cmd, "jsonl", "junit", "prom")
 	return cmd
 }
 
 func (o statusOptions) check(a *app) error {
 	switch {
-	case o.failOn != "warn" && o.failOn != "unknown" && o.failOn != "fail":
-		return usageError("--fail-on %s: not warn, unknown or fail", o.failOn)
 	case o.watch && (o.save != "" || o.diff != ""):
 		return usageError("--watch does not go with --save or --diff")
 	case o.watch && a.outfile != "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +77,7 @@ type changeOptions struct {
 	dryRun, yes, undoOnFailure, exitCode bool
 	reason, incident, failoverID         string
 	override, audit                      string
+	monitor                              time.Duration
 }
 
 func (o *changeOptions) register(cmd *cobra.Command, a *app) {
@@ -88,19 +90,24 @@ func (o *changeOptions) register(cmd *cobra.Command, a *app) {
 	flags.StringVar(&o.incident, "incident", "", "incident `ID` for the audit log")
 	flags.StringVar(&o.failoverID, "failover-id", "", "`ID` of the failover (default: the run's id)")
 	flags.StringVar(&o.override, "override", "", "pass by this unfinished `RUN`; needs --reason")
-	flags.StringVar(&o.audit, "audit", "spool", "`POLICY` when the witness is down: spool, or require (refuse to act)")
+	o.audit = "spool"
+	choiceFlag(cmd, &o.audit, "audit", "`POLICY` when the witness is down: spool, or require (refuse to act)", "spool", "require")
 	_ = cmd.RegisterFlagCompletionFunc("override", a.completeRuns)
-	_ = cmd.RegisterFlagCompletionFunc("audit", cobra.FixedCompletions([]string{"spool", "require"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// registerMonitor adds --monitor, for changes whose connections are watched.
+func (o *changeOptions) registerMonitor(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&o.monitor, "monitor", 0, "watch the connections this `LONG` afterwards (default 5m, or timings.monitor)")
 }
 
 func (o *changeOptions) check(a *app) error {
 	switch {
+	case o.monitor < 0:
+		return usageError("--monitor %s: less than nothing", o.monitor)
 	case o.exitCode && !o.dryRun:
 		return usageError("--exit-code goes with --dry-run")
 	case o.override != "" && o.reason == "":
 		return usageError("--override needs a --reason")
-	case o.audit != "spool" && o.audit != "require":
-		return usageError("--audit %s: not spool or require", o.audit)
 	case strings.ContainsAny(o.failoverID+o.incident, "\n\r"):
 		return usageError("--failover-id and --incident are one line")
 	case !o.dryRun && !o.yes && !terminal(a.in):
@@ -136,7 +143,7 @@ but the audit events are not delivered yet, 130 interrupted and resumable.`,
 	flags.StringVar(&o.params.Failed, "failed", "", "the failed server, `HOST[:PORT]`")
 	flags.StringVar(&o.params.Replacement, "replacement", "", "the TURN `URI` that takes its place")
 	flags.BoolVar(&o.params.Force, "force", false, "replace the server although it is healthy")
-	flags.DurationVar(&o.params.Monitor, "monitor", 0, "watch the connections this `LONG` afterwards (default 5m, or timings.monitor)")
+	o.registerMonitor(cmd)
 	o.register(cmd, a)
 	_ = cmd.RegisterFlagCompletionFunc("failed", a.completeServers)
 	_ = cmd.RegisterFlagCompletionFunc("replacement", cobra.NoFileCompletions)
@@ -147,9 +154,14 @@ func (a *app) runTurnRecover(cmd *cobra.Command, o turnRecoverOptions) error {
 	if o.params.Failed == "" || o.params.Replacement == "" {
 		return usageError("turn recover: --failed and --replacement are required")
 	}
-	if o.params.Monitor < 0 {
-		return usageError("--monitor %s: less than nothing", o.params.Monitor)
-	}
+	return a.change(cmd, o.changeOptions, func(m *runbooks.Mesh, monitor time.Duration) (*runbooks.Recovery, error) {
+		o.params.Monitor = monitor
+		return runbooks.NewTurnRecover(m, o.params)
+	})
+}
+
+// change makes a recovery of the configured mesh, runs it and shows what it did.
+func (a *app) change(cmd *cobra.Command, o changeOptions, build func(m *runbooks.Mesh, monitor time.Duration) (*runbooks.Recovery, error)) error {
 	if err := o.check(a); err != nil {
 		return err
 	}
@@ -159,16 +171,15 @@ func (a *app) runTurnRecover(cmd *cobra.Command, o turnRecoverOptions) error {
 	}
 	defer s.close()
 	if !cmd.Flags().Changed("monitor") {
-		o.params.Monitor = s.mesh.Timings.Scaled(s.mesh.Timings.Monitor)
+		o.monitor = s.mesh.Timings.Scaled(s.mesh.Timings.Monitor)
 	}
-	rec, err := runbooks.NewTurnRecover(s.mesh, o.params)
+	rec, err := build(s.mesh, o.monitor)
 	if err != nil {
 		return err
 	}
-	return a.recover(cmd.Context(), s, rec, o.changeOptions)
+	return a.recover(cmd.Context(), s, rec, o)
 }
 
-// recover runs a recovery and shows what it did.
 func (a *app) recover(ctx context.Context, s *session, rec *runbooks.Recovery, o changeOptions) error {
 	s.engine.RequireAudit = o.audit == "require"
 	request := runbooks.Request{

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/infrafabric/meshctl/runbooks"
@@ -35,7 +37,8 @@ but the audit events are not delivered yet, 130 interrupted and resumable.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.params.Server, "server", "", "the server, `HOST[:PORT]`")
-	a.registerTurnMove(cmd, &o)
+	o.registerMonitor(cmd)
+	o.register(cmd, a)
 	_ = cmd.RegisterFlagCompletionFunc("server", a.completeServers)
 	return cmd
 }
@@ -60,37 +63,18 @@ Exit status: as of ` + "`meshctl turn drain`" + `.`,
 	}
 	cmd.Flags().StringVar(&o.params.Server, "server", "", "the TURN `URI` as it stood in the list")
 	cmd.Flags().BoolVar(&o.params.New, "new", false, "add a server that the mesh has not had before")
-	a.registerTurnMove(cmd, &o)
+	o.registerMonitor(cmd)
+	o.register(cmd, a)
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
 	return cmd
-}
-
-func (a *app) registerTurnMove(cmd *cobra.Command, o *turnMoveOptions) {
-	cmd.Flags().DurationVar(&o.params.Monitor, "monitor", 0, "watch the connections this `LONG` afterwards (default 5m, or timings.monitor)")
-	o.register(cmd, a)
 }
 
 func (a *app) runTurnMove(cmd *cobra.Command, o turnMoveOptions, build func(*runbooks.Mesh, runbooks.TurnMoveParams) (*runbooks.Recovery, error)) error {
 	if o.params.Server == "" {
 		return usageError("turn %s: --server is required", cmd.Name())
 	}
-	if o.params.Monitor < 0 {
-		return usageError("--monitor %s: less than nothing", o.params.Monitor)
-	}
-	if err := o.check(a); err != nil {
-		return err
-	}
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	if !cmd.Flags().Changed("monitor") {
-		o.params.Monitor = s.mesh.Timings.Scaled(s.mesh.Timings.Monitor)
-	}
-	rec, err := build(s.mesh, o.params)
-	if err != nil {
-		return err
-	}
-	return a.recover(cmd.Context(), s, rec, o.changeOptions)
+	return a.change(cmd, o.changeOptions, func(m *runbooks.Mesh, monitor time.Duration) (*runbooks.Recovery, error) {
+		o.params.Monitor = monitor
+		return build(m, o.params)
+	})
 }

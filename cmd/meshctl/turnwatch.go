@@ -63,9 +63,6 @@ func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
 	if o.every < 0 || o.stop < 0 {
 		return usageError("--every and --for are not less than nothing")
 	}
-	if err := checkFailOn(o.failOn); err != nil {
-		return err
-	}
 	s, err := a.open()
 	if err != nil {
 		return err

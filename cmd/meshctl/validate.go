@@ -36,12 +36,13 @@ but the audit events are not delivered yet.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.request.Scenario, "scenario", "", "`SCENARIO` to validate: A")
 	flags.StringVar(&o.request.FailoverID, "failover-id", "", "`ID` of the failover (default: the last finished recovery of the scenario)")
-	flags.StringVar(&o.request.Phase, "phase", runbooks.PhaseAll, "`PHASE` to ask: immediate, short, stability or all")
+	o.request.Phase = runbooks.PhaseAll
+	choiceFlag(cmd, &o.request.Phase, "phase", "`PHASE` to ask: immediate, short, stability or all",
+		runbooks.PhaseImmediate, runbooks.PhaseShort, runbooks.PhaseStability, runbooks.PhaseAll)
 	flags.BoolVar(&o.request.NoWait, "no-wait", false, "answer unknown for a phase whose time has not come")
 	failOnFlag(cmd, &o.failOn)
 	offer(cmd, "junit")
 	_ = cmd.RegisterFlagCompletionFunc("scenario", completeRunbookScenarios)
-	_ = cmd.RegisterFlagCompletionFunc("phase", cobra.FixedCompletions([]string{"immediate", "short", "stability", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("failover-id", a.completeRuns)
 	return cmd
 }
@@ -49,9 +50,6 @@ but the audit events are not delivered yet.`,
 func (a *app) runValidate(cmd *cobra.Command, o validateOptions) error {
 	if o.request.Scenario == "" {
 		return usageError("validate: --scenario is required")
-	}
-	if err := checkFailOn(o.failOn); err != nil {
-		return err
 	}
 	s, err := a.open()
 	if err != nil {
