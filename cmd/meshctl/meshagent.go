@@ -15,7 +15,6 @@ import (
 	"github.com/infrafabric/meshctl/mesh/sentinel"
 	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/runbooks"
-	"github.com/infrafabric/meshctl/witnessclient"
 )
 
 type meshAgentOptions struct {
@@ -92,10 +91,6 @@ func (a *app) sentinel(s *session, id string) sentinel.Options {
 		},
 		TURNServers: m.TURNServers, Journals: filepath.Join(s.config.stateDir(), "sentinel", id),
 		Stamp: a.stamp(), NewRun: runbooks.NewRunID, Witness: m.Witness, Log: slog.New(slog.DiscardHandler), Page: a.pager(s.config),
-	}
-	o.Page = func(_ context.Context, e witnessclient.Event) error {
-		s.notifier.Event(e) // which tries again by itself
-		return nil
 	}
 	if !a.quiet {
 		o.Log = slog.New(slog.NewTextHandler(a.err, nil))

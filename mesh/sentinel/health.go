@@ -1,9 +1,11 @@
 package sentinel
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -60,6 +62,30 @@ func (s *Sentinel) health(now time.Time) Health {
 		blind("the journal cannot be written")
 	}
 	return h
+}
+
+// tell logs it when the sentinel goes blind and when it sees again.
+func (s *Sentinel) tell(ctx context.Context) {
+	ticker := time.NewTicker(healthCheck)
+	defer ticker.Stop()
+	for saw := true; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if s.agent.Load() == nil {
+				continue // joining says what keeps it
+			}
+			h := s.health(now)
+			switch sees := h.Status == "ok"; {
+			case saw && !sees:
+				s.o.Log.Warn("blind", "reasons", strings.Join(h.Reasons, "; "))
+			case !saw && sees:
+				s.o.Log.Info("sees the mesh again", "peers", h.Peers, "connected", h.Connected)
+			}
+			saw = h.Status == "ok"
+		}
+	}
 }
 
 func (s *Sentinel) handler() http.Handler {

@@ -30,6 +30,7 @@ const (
 	startRetries   = 5 // backoffs of the agent between two attempts to join
 	pageTimeout    = 30 * time.Second
 	pageTries      = 5
+	healthCheck    = time.Second
 	shutdownTime   = 5 * time.Second
 )
 
@@ -93,6 +94,7 @@ func (s *Sentinel) run(ctx context.Context) error {
 	go func() { recorded <- s.recorder.run(recording) }()
 	group.Go(func() error { return s.serve(ctx) })
 	group.Go(func() error { s.page(ctx); return nil })
+	group.Go(func() error { s.tell(ctx); return nil })
 	group.Go(func() error { return s.watch(ctx) })
 	group.Go(func() error {
 		select {
@@ -134,7 +136,10 @@ func (s *Sentinel) watch(ctx context.Context) error {
 	if agent == nil {
 		return err
 	}
-	defer func() { _ = agent.Close() }()
+	defer func() {
+		_ = agent.Close()
+		s.o.Log.Info("left the mesh", "agent", s.o.Agent.ID)
+	}()
 	s.agent.Store(agent)
 	defer s.agent.Store(nil)
 	current := s.o.Agent.TURNServers

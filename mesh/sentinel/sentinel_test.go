@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,6 +40,27 @@ func eventually(t *testing.T, what string, fact func() error) {
 		}
 		<-ticker.C
 	}
+}
+
+// logged keeps what a sentinel logs.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) has(text string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !strings.Contains(l.text.String(), text) {
+		return fmt.Errorf("no %q in the log:\n%s", text, l.text.String())
+	}
+	return nil
 }
 
 // watched is a sentinel under test.
@@ -156,7 +179,8 @@ func options(t *testing.T, l *lab.Lab) Options {
 
 func TestSentinelWatchesAMesh(t *testing.T) {
 	l := startLab(t, 2)
-	o := options(t, l)
+	o, log := options(t, l), &logged{}
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	w := start(t, o)
 	eventually(t, "it sees", func() error { return w.healthy(http.StatusOK, "ok", "") })
 	eventually(t, "both links are counted", func() error {
@@ -180,12 +204,17 @@ func TestSentinelWatchesAMesh(t *testing.T) {
 	eventually(t, "it says that it is blind", func() error {
 		return w.healthy(http.StatusServiceUnavailable, "blind", "signaling is lost")
 	})
+	eventually(t, "it logs that it is blind", func() error { return log.has(`msg=blind reasons="signaling is lost"`) })
 	if err := l.Heal(t.Context(), lab.Fault{Name: "signaling-down"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it sees again", func() error { return w.healthy(http.StatusOK, "ok", "") })
+	eventually(t, "it logs that it sees again", func() error { return log.has("sees the mesh again") })
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
+	}
+	if err := log.has("left the mesh"); err != nil {
+		t.Error(err)
 	}
 	journals, err := witnessclient.List(o.Journals)
 	if err != nil || len(journals) != 1 || journals[0].Err != nil || journals[0].Unacked != 0 || journals[0].Finished == nil || journals[0].Events < 4 {
