@@ -17,10 +17,15 @@ import (
 
 // connect starts an attempt from this side, on the best TURN server left.
 // Without signaling or the peer nothing is tried, above all no ICE restart:
-// the link goes on when they are back.
+// the link goes on when they are back. A server that only answers late is asked
+// again, since nothing tells when it has become faster.
 func (l *link) connect() {
 	l.stopTimer()
-	if l.attempt != nil || !l.agent.signaling.live(l.agent.ctx) {
+	if l.up || l.attempt != nil {
+		return
+	}
+	if !l.agent.signaling.live(l.agent.ctx) {
+		l.after(l.agent.o.Timing.Backoff, l.connect)
 		return
 	}
 	if !l.agent.registered(l.peer) {
@@ -57,8 +62,9 @@ func (l *link) moveOff(server string) {
 
 // move makes a new connection beside the one in use, or restarts ICE when the
 // peer is a plain agent. A move to that server that is under way goes on: who
-// asks twice does not wait longer.
+// asks twice does not wait longer. What cannot be done now is done later.
 func (l *link) move(server string) {
+	l.moving = l.moving || l.up && l.conn.relayed
 	switch {
 	case !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer):
 	case l.moving && l.attempt != nil && l.attempt.c.server == server && l.attempt.c.purpose == purposeMove:
@@ -67,12 +73,11 @@ func (l *link) move(server string) {
 		l.offer(server, purposeConnect)
 	case l.conn.relayed:
 		l.abandon()
-		l.moving = true
 		l.offer(server, purposeMove)
 	}
 }
 
-// moveAgain goes on with a move whose attempt failed.
+// moveAgain goes on with a move whose attempt failed or could not be made.
 func (l *link) moveAgain() {
 	if l.moving && l.up && l.attempt == nil {
 		l.move(l.agent.pool.planned())

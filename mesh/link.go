@@ -292,6 +292,9 @@ func (l *link) promote() {
 func (l *link) established() {
 	c, tries := l.conn, l.tries
 	l.up, l.tries, l.rounds = true, 0, 0
+	if l.attempt == nil {
+		l.stopTimer() // nothing is to be tried
+	}
 	l.setQuiet(false)
 	l.report(wire.StateConnected, "")
 	l.healing.healed()

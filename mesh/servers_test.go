@@ -25,6 +25,7 @@ type signalServer struct {
 	mu     sync.Mutex
 	agents map[string]*websocket.Conn
 	refuse int                                                 // HTTP status for new sockets; 0: take them
+	slow   bool                                                // pings are not answered
 	relay  func(s wire.Signal, forward func(wire.Signal)) bool // true: handled
 	served sync.WaitGroup
 }
@@ -56,7 +57,7 @@ func (s *signalServer) accept(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(refuse)
 		return
 	}
-	conn, err := websocket.Accept(w, r, nil)
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{OnPingReceived: s.answersPing})
 	if err != nil {
 		return
 	}
@@ -160,6 +161,19 @@ func (s *signalServer) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.agents[id] != nil
+}
+
+// answerPings false has the server ignore the pings of its sockets.
+func (s *signalServer) answerPings(answer bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = !answer
+}
+
+func (s *signalServer) answersPing(context.Context, []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.slow
 }
 
 // refuseNew answers new sockets with an HTTP status.

@@ -44,6 +44,8 @@ func (l *link) watch(now time.Time) {
 		l.spare.vigil.look(l.spare, counts)
 	}
 	switch v := &c.vigil; {
+	case !l.up && l.spare != nil && l.spare.up() && l.spare.vigil.lately():
+		l.switchToSpare("nothing received")
 	case !l.up:
 		l.selfHeal()
 	case l.spare != nil && v.silent(every, t.spareAfter()) && l.spare.vigil.lately():
@@ -65,9 +67,6 @@ func (l *link) selfHeal() {
 	}
 	if l.attempt != nil && l.attempt.restart {
 		return // the restart decides
-	}
-	if l.attempt == nil {
-		l.stopTimer()
 	}
 	if l.falling {
 		l.falling = false
@@ -91,7 +90,8 @@ func (l *link) lost(reason string) {
 		l.kick()
 		return
 	}
-	if l.spare != nil && l.spare.up() {
+	o := l.agent.o
+	if l.spare != nil && l.spare.up() && !l.spare.vigil.silent(o.pulse(), o.Timing.spareAfter()) {
 		l.switchToSpare(reason)
 		return
 	}
@@ -100,10 +100,16 @@ func (l *link) lost(reason string) {
 		// A move or a standby under way becomes what recovers the link.
 		l.attempt.c.purpose = purposeConnect
 	}
+	l.leaveServer(reason)
+	l.kick()
+}
+
+// leaveServer: the relay of a path that died is suspect; that of one which the
+// peer closed is not.
+func (l *link) leaveServer(reason string) {
 	if l.conn.relayed && l.conn.state() != wire.StateClosed {
 		l.fallBack(reason)
 	}
-	l.kick()
 }
 
 // switchToSpare changes over to the second path. The first is kept as long as
@@ -111,9 +117,7 @@ func (l *link) lost(reason string) {
 func (l *link) switchToSpare(reason string) {
 	spare := l.spare
 	l.spare = nil
-	if l.conn.relayed {
-		l.fallBack(reason)
-	}
+	l.leaveServer(reason)
 	l.due.standby = time.Now().Add(l.agent.o.Timing.Connect)
 	l.use(spare)
 	l.established()
