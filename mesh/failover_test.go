@@ -262,7 +262,7 @@ func TestReloadAndReconnectMoveToTheFirstServer(t *testing.T) {
 	m.onServer(replacement.uri)
 	m.eventually("messages", allArrive(f, time.Now(), 6))
 	if n := m.events.count("turn_fallback_initiated"); n != 0 {
-		t.Errorf("%d turn_fallback_initiated events, want none: the move was planned", n)
+		t.Errorf("%d turn_fallback_initiated events, want none: the move was planned\n%s", n, m.events.tail(80))
 	}
 	moved := slices.ContainsFunc(m.events.named("turn_connection_detected"), func(e witnessclient.Event) bool {
 		return e.Metadata["turn_server"] == replacement.uri.String() && e.Metadata["candidateType"] == "relay"

@@ -6,23 +6,39 @@ import "strings"
 type purpose string
 
 const (
-	purposeConnect purpose = ""        // the link has none that works
+	purposeConnect purpose = "connect" // the link has none that works
 	purposeMove    purpose = "move"    // the link works and shall use another server
 	purposeStandby purpose = "standby" // the link works and shall have a second path
 )
 
 // Our own agents tell each other in an attribute of the SDP what a description
-// is for. Others ignore attributes they do not know (RFC 8866 section 5.13).
+// is for, and know each other by it. Others ignore attributes they do not know
+// (RFC 8866 section 5.13).
 const (
 	purposeLine = "a=x-meshctl-purpose:"
 	answersLine = "a=x-meshctl-answers:" // the ufrag of the offer
 )
 
-func withLine(sdp, prefix, value string) string {
-	if value == "" {
+// hinted adds what a description tells our own agents.
+func (l *link) hinted(sdp, prefix, value string) string {
+	if l.agent.o.plain {
 		return sdp
 	}
 	return sdp + prefix + value + "\r\n"
+}
+
+// recognise takes note of who describes itself. One of ours is known at once:
+// a path that dies before the first heartbeat must not make it a plain agent.
+// Another identity under the same name can be another kind of agent.
+func (l *link) recognise(sdp string) {
+	identity := sdpLine(sdp, "a=fingerprint:")
+	switch {
+	case sdpLine(sdp, purposeLine)+sdpLine(sdp, answersLine) != "":
+		l.kind.Store(kindOurs)
+	case identity != l.identity:
+		l.kind.Store(kindUnknown)
+	}
+	l.identity = identity
 }
 
 func purposeOf(sdp string) purpose {

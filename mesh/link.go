@@ -50,6 +50,7 @@ type link struct {
 	timer    *time.Timer
 	then     func() // what the timer is for; nil: nothing
 	waiters  []chan struct{}
+	identity string         // the peer's DTLS fingerprint
 	gone     bool           // the peer left for good
 	replaced sync.WaitGroup // old connections being closed
 	healing  *healing
@@ -61,8 +62,8 @@ type link struct {
 // The kinds of peer.
 const (
 	kindUnknown = iota
-	kindOurs    // has opened the meshctl-ext channel
-	kindPlain   // has not, in time
+	kindOurs    // says so in its descriptions, or talks on the meshctl-ext channel
+	kindPlain   // does neither in time
 )
 
 // attempt is one try to get a working connection.

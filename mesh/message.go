@@ -18,6 +18,8 @@ const (
 // ErrNoChannel says that no open data channel leads to the peer.
 var ErrNoChannel = errors.New("no open channel")
 
+var errPlain = errors.New("the peer acknowledges nothing")
+
 // Send signs a message and sends it on the if-agent-messaging channel. The
 // payload must encode as a JSON object. A message that was sent is delivered
 // unless the link fails meanwhile. Errors: ErrNoChannel, ErrPaced.
@@ -65,12 +67,15 @@ func (a *Agent) SendReliable(peer string, payload any) (wire.Message, error) {
 	if l == nil {
 		return wire.Message{}, fmt.Errorf("send to %s: %w", peer, ErrNoChannel)
 	}
-	if l.kind.Load() == kindPlain {
-		return a.Send(peer, payload)
-	}
 	m, err := l.out.add(l.sending(), func(stream string, seq int64) (wire.Message, []byte, error) {
+		if l.kind.Load() == kindPlain { // asked here, since the outbox is emptied when it becomes one
+			return wire.Message{}, nil, errPlain
+		}
 		return a.encode(peer, payload, stream, seq)
 	})
+	if errors.Is(err, errPlain) {
+		return a.Send(peer, payload)
+	}
 	if err != nil {
 		return wire.Message{}, fmt.Errorf("send to %s: %w", peer, err)
 	}

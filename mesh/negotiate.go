@@ -26,7 +26,7 @@ func (l *link) offer(server string, why purpose) {
 		l.failed(err)
 		return
 	}
-	offer.SDP = withLine(offer.SDP, purposeLine, string(c.purpose))
+	offer.SDP = l.hinted(offer.SDP, purposeLine, string(c.purpose))
 	l.send(wire.Signal{
 		Type:  wire.TypeOffer,
 		Offer: &wire.SessionDescription{Type: "offer", SDP: offer.SDP},
@@ -96,7 +96,7 @@ func (l *link) takeOffer(offer wire.SessionDescription) {
 		l.failed(err)
 		return
 	}
-	answer.SDP = withLine(answer.SDP, answersLine, ufrag(offer.SDP))
+	answer.SDP = l.hinted(answer.SDP, answersLine, ufrag(offer.SDP))
 	l.send(wire.Signal{
 		Type:   wire.TypeAnswer,
 		Answer: &wire.SessionDescription{Type: "answer", SDP: answer.SDP},
@@ -140,6 +140,7 @@ func (l *link) describePeer(c *connection, kind webrtc.SDPType, sdp string) erro
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
 		return fmt.Errorf("set remote %s: %w", kind, err)
 	}
+	l.recognise(sdp)
 	early := l.early
 	l.early, l.taken = nil, 0
 	for _, candidate := range early {
