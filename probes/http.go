@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/infrafabric/meshctl/mesh/httpapi"
 )
 
@@ -23,20 +25,43 @@ type Service struct {
 	Roots      *x509.CertPool // what API trusts; nil = the system's
 }
 
-// ask makes one call. The finding is set when it had no usable reply.
-func (s Service) ask(ctx context.Context, call func() (*httpapi.Reply, error)) (*httpapi.Reply, []Fact, *Finding) {
+// question is one call of a service, and what its reply must hold.
+type question struct {
+	ok   string // the code of a good reply
+	call func() (*httpapi.Reply, error)
+	read func(reply *httpapi.Reply, root gjson.Result) (facts []Fact, more []Finding, err error)
+}
+
+// ask makes the call and reports the code of a good reply or what was wrong.
+func (s Service) ask(ctx context.Context, probe string, q question) Report {
 	started := time.Now()
-	reply, err := call()
-	ended := time.Now()
-	facts := []Fact{{"rtt_ms", millis(ended.Sub(started))}}
+	findings, err := s.findings(q)
 	if err != nil {
-		f := s.problem(ctx, err)
-		return nil, facts, &f
+		findings = []Finding{s.problem(ctx, err)}
 	}
+	return reportOf(probe, s.URL, started, findings)
+}
+
+func (s Service) findings(q question) ([]Finding, error) {
+	started := time.Now()
+	reply, err := q.call()
+	ended := time.Now()
+	if err != nil {
+		return nil, err
+	}
+	root, err := reply.Object()
+	if err != nil {
+		return nil, err
+	}
+	read, more, err := q.read(reply, root)
+	if err != nil {
+		return nil, err
+	}
+	facts := []Fact{{"rtt_ms", millis(ended.Sub(started))}}
 	if !reply.Date.IsZero() {
 		facts = append(facts, Fact{"clock_skew_s", seconds(skew(reply.Date, started, ended))})
 	}
-	return reply, facts, nil
+	return append(answered(q.ok, append(facts, read...)), more...), nil
 }
 
 // Problem names why a call of the service had no usable reply, for callers that

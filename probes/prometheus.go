@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -19,41 +18,33 @@ type Prometheus struct{ Service }
 
 // Run asks once and reports prometheus.ok or what was wrong.
 func (p Prometheus) Run(ctx context.Context) Report {
-	started := time.Now()
-	return reportOf("prometheus", p.URL, started, p.findings(ctx))
+	return p.ask(ctx, "prometheus", question{
+		ok: CodePrometheusOK,
+		call: func() (*httpapi.Reply, error) {
+			return p.API.GetQuery(ctx, "query metrics", "/api/v1/query", url.Values{"query": {"up"}})
+		},
+		read: targetsUp,
+	})
 }
 
-func (p Prometheus) findings(ctx context.Context) []Finding {
-	reply, facts, problem := p.ask(ctx, func() (*httpapi.Reply, error) {
-		return p.API.GetQuery(ctx, "query metrics", "/api/v1/query", url.Values{"query": {"up"}})
-	})
-	if problem != nil {
-		return []Finding{*problem}
-	}
-	total, down, err := upTargets(reply)
-	if err != nil {
-		return []Finding{p.problem(ctx, err)}
-	}
-	facts = append(facts, Fact{"targets", strconv.Itoa(total)}, Fact{"targets_down", strconv.Itoa(len(down))})
-	findings := answered(CodePrometheusOK, facts)
+func targetsUp(reply *httpapi.Reply, root gjson.Result) (facts []Fact, more []Finding, err error) {
+	total, down, err := upTargets(reply, root)
 	switch {
+	case err != nil:
+		return nil, nil, err
 	case total == 0:
-		findings = append(findings, newFinding(CodePrometheusEmpty, ""))
+		more = append(more, newFinding(CodePrometheusEmpty, ""))
 	case len(down) > 0:
 		const most = 5
 		shown := strings.Join(down[:min(len(down), most)], ", ")
-		findings = append(findings, newFinding(CodePrometheusDown, fmt.Sprintf("%d of %d: %s", len(down), total, shown)))
+		more = append(more, newFinding(CodePrometheusDown, fmt.Sprintf("%d of %d: %s", len(down), total, shown)))
 	}
-	return findings
+	return []Fact{{"targets", strconv.Itoa(total)}, {"targets_down", strconv.Itoa(len(down))}}, more, nil
 }
 
 // upTargets reads an instant vector of `up`: its samples are targets, and 0
 // means that the last scrape failed.
-func upTargets(reply *httpapi.Reply) (total int, down []string, err error) {
-	root, err := reply.Object()
-	if err != nil {
-		return 0, nil, err
-	}
+func upTargets(reply *httpapi.Reply, root gjson.Result) (total int, down []string, err error) {
 	result := root.Get("data.result")
 	if root.Get("status").Str != "success" || root.Get("data.resultType").Str != "vector" || !result.IsArray() {
 		return 0, nil, reply.Invalid("not an instant vector")

@@ -3,8 +3,8 @@ package probes
 import (
 	"context"
 	"encoding/json"
-	"strconv"
-	"time"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/infrafabric/meshctl/mesh/httpapi"
 )
@@ -18,24 +18,17 @@ const witnessQuery = `{"query":{"event":"meshctl_probe"},"time_range":{"from":"-
 
 // Run asks once and reports witness.ok or what was wrong.
 func (p Witness) Run(ctx context.Context) Report {
-	started := time.Now()
-	return reportOf("witness", p.URL, started, p.findings(ctx))
-}
-
-func (p Witness) findings(ctx context.Context) []Finding {
-	reply, facts, problem := p.ask(ctx, func() (*httpapi.Reply, error) {
-		return p.API.Post(ctx, "query events", "/api/query", "", json.RawMessage(witnessQuery), false)
+	return p.ask(ctx, "witness", question{
+		ok: CodeWitnessOK,
+		call: func() (*httpapi.Reply, error) {
+			return p.API.Post(ctx, "query events", "/api/query", "", json.RawMessage(witnessQuery), false)
+		},
+		read: func(reply *httpapi.Reply, root gjson.Result) ([]Fact, []Finding, error) {
+			results := root.Get("results")
+			if !results.IsArray() {
+				return nil, nil, reply.Invalid("results is %s, not array", httpapi.TypeName(results))
+			}
+			return []Fact{{"events", results.Get("#").String()}}, nil, nil
+		},
 	})
-	if problem != nil {
-		return []Finding{*problem}
-	}
-	root, err := reply.Object()
-	if err != nil {
-		return []Finding{p.problem(ctx, err)}
-	}
-	results := root.Get("results")
-	if !results.IsArray() {
-		return []Finding{p.problem(ctx, reply.Invalid("results is %s, not array", httpapi.TypeName(results)))}
-	}
-	return answered(CodeWitnessOK, append(facts, Fact{"events", strconv.Itoa(len(results.Array()))}))
 }
