@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,27 +19,36 @@ const childEnd = 5 * time.Second // until a killed process is gone
 
 // child is a process that does not outlive this one.
 type child struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
+	cmd   *exec.Cmd
+	endBy syscall.Signal
+	done  chan struct{} // closed when it has ended
 }
 
-// startChild writes the output of the program to a file. The goroutine keeps
-// its thread for as long as the child lives: Linux kills the child when the
-// thread that started it ends.
-func startChild(output, program string, args ...string) (*child, error) {
-	return startChildEndedBy(syscall.SIGKILL, output, program, args...)
+// startReady starts a program and waits until it is ready. The error of one
+// that does not get so has the end of its output.
+func startReady(ctx context.Context, endBy syscall.Signal, output string, limit time.Duration, ready func() error, command ...string) (*child, error) {
+	c, err := startChild(endBy, output, command...)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.await(ctx, limit, ready); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(output)), c.close())
+	}
+	return c, nil
 }
 
-// startChildEndedBy is for a program that has to end children of its own: it
-// gets another signal when this process ends.
-func startChildEndedBy(signal syscall.Signal, output, program string, args ...string) (*child, error) {
+// startChild writes the output of the program to a file. endBy ends it, also
+// when this process ends: SIGKILL, unless it has to end children of its own.
+// The goroutine keeps its thread for as long as the child lives: Linux ends the
+// child when the thread that started it ends.
+func startChild(endBy syscall.Signal, output string, command ...string) (*child, error) {
 	log, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{})}
+	c := &child{cmd: exec.Command(command[0], command[1:]...), endBy: endBy, done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.SysProcAttr = diesWithParent(signal)
+	c.cmd.SysProcAttr = diesWithParent(endBy)
 	started := make(chan error, 1)
 	go func() {
 		defer close(c.done)
@@ -62,12 +73,13 @@ func (c *child) ended() bool {
 	}
 }
 
-// kill works on a stopped process too.
-func (c *child) kill() error { return c.end(syscall.SIGKILL) }
-
-// end sends a signal and waits until the process is gone.
-func (c *child) end(signal syscall.Signal) error {
-	if err := c.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+// close ends the process and waits until it is gone. One that was not started
+// is gone.
+func (c *child) close() error {
+	if c == nil {
+		return nil
+	}
+	if err := c.cmd.Process.Signal(c.endBy); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	timer := time.NewTimer(childEnd)
@@ -76,7 +88,7 @@ func (c *child) end(signal syscall.Signal) error {
 	case <-c.done:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("process %d: not gone %s after %s", c.cmd.Process.Pid, childEnd, signal)
+		return fmt.Errorf("process %d: not gone %s after %s", c.cmd.Process.Pid, childEnd, c.endBy)
 	}
 }
 
@@ -108,6 +120,26 @@ func onFreePort(ctx context.Context, start func(address string) error) error {
 		}
 	}
 	return err
+}
+
+// fetch asks a child once, for a second at most, and leaves no connection open.
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Close = true
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = reply.Body.Close() }()
+	if reply.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: HTTP %s", url, reply.Status)
+	}
+	return io.ReadAll(io.LimitReader(reply.Body, maxBody))
 }
 
 // lastWords is the end of a log.

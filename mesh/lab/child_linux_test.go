@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -46,7 +47,7 @@ func TestParentOfAChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("only as a child process")
 	}
-	c, err := startChild(filepath.Join(dir, "log"), "sleep", "600")
+	c, err := startChild(syscall.SIGKILL, filepath.Join(dir, "log"), "sleep", "600")
 	if err != nil {
 		t.Fatal(err)
 	}

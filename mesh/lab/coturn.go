@@ -160,15 +160,9 @@ func (r *coturnRelay) revive(ctx context.Context) error {
 		_ = r.held.Close()
 		r.held = nil
 	}
-	c, err := startChild(r.file("turnserver.log"), "turnserver", "-c", r.file("turnserver.conf"))
-	if err != nil {
-		return err
-	}
-	r.child = c
-	if err := r.answers(ctx); err != nil {
-		return errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(r.file("turnserver.log"))), r.close())
-	}
-	return nil
+	var err error
+	r.child, err = startReady(ctx, syscall.SIGKILL, r.file("turnserver.log"), coturnReady, r.answers, "turnserver", "-c", r.file("turnserver.conf"))
+	return err
 }
 
 func (r *coturnRelay) kill() error {
@@ -187,7 +181,7 @@ func (r *coturnRelay) silence(ctx context.Context, on bool) error {
 		if err := r.child.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			return err
 		}
-		return r.answers(ctx)
+		return r.child.await(ctx, coturnReady, r.answers)
 	}
 	if err := r.child.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -204,10 +198,8 @@ func (r *coturnRelay) silence(ctx context.Context, on bool) error {
 	return nil
 }
 
-// answers waits until the server answers Binding.
-func (r *coturnRelay) answers(ctx context.Context) error {
-	return r.child.await(ctx, coturnReady, func() error { return bindingAnswered(r.address(), 200*time.Millisecond) })
-}
+// answers tells whether the server answers Binding.
+func (r *coturnRelay) answers() error { return bindingAnswered(r.address(), 200*time.Millisecond) }
 
 // refuse switches off relaying for new allocations in the running server,
 // which then answers Allocate with 442. Its quotas would answer 486, but let
@@ -262,10 +254,7 @@ func (r *coturnRelay) close() error {
 		_ = r.held.Close()
 		r.held = nil
 	}
-	if r.child == nil {
-		return nil
-	}
 	c := r.child
 	r.child = nil
-	return c.kill()
+	return c.close()
 }

@@ -62,19 +62,19 @@ func TestCoturnThatEndsAtOnce(t *testing.T) {
 }
 
 func TestChildThatCannotStart(t *testing.T) {
-	if _, err := startChild(filepath.Join(t.TempDir(), "log"), "/no/such/program"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := startChild(syscall.SIGKILL, filepath.Join(t.TempDir(), "log"), "/no/such/program"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestChildWritesItsLog(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	c, err := startChild(log, "sh", "-c", "echo hello")
+	c, err := startChild(syscall.SIGKILL, log, "sh", "-c", "echo hello")
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-c.done
-	if err := c.kill(); err != nil {
+	if err := c.close(); err != nil {
 		t.Errorf("kill of a process that has ended: %v", err)
 	}
 	if content, err := os.ReadFile(log); err != nil || string(content) != "hello\n" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,17 +89,10 @@ func (n *nginx) start(ctx context.Context, address string, servers []SignalingSe
 	if err := os.WriteFile(n.file("nginx.conf"), []byte(n.configuration(servers)), 0o600); err != nil {
 		return err
 	}
-	command := n.command()
+	ready := func() error { _, err := fetch(ctx, "http://"+n.address+"/health"); return err }
 	var err error
-	n.child, err = startChildEndedBy(syscall.SIGTERM, n.file("output.log"), command[0], command[1:]...)
-	if err != nil {
-		n.child = nil
-		return err
-	}
-	if err = n.child.await(ctx, nginxReady, func() error { return n.answers(ctx) }); err != nil {
-		return errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(n.file("error.log"))), n.close())
-	}
-	return nil
+	n.child, err = startReady(ctx, syscall.SIGTERM, n.file("error.log"), nginxReady, ready, n.command()...)
+	return err
 }
 
 // configuration has the log that says when workers begin and end. /health is
@@ -143,22 +135,6 @@ http {
 `, user, n.file("nginx.pid"), n.file("error.log"), int(nginxCut.Seconds()), nginxUpstream, upstream.String(), n.address, nginxUpstream)
 }
 
-// answers tells whether it takes requests.
-func (n *nginx) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.address+"/health", nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true
-	reply, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	return reply.Body.Close()
-}
-
 // reload gives the master HUP and waits until the workers from before are
 // gone, and with them all WebSockets.
 func (n *nginx) reload(ctx context.Context) error {
@@ -185,14 +161,7 @@ func (n *nginx) ended() (int, error) {
 }
 
 // close lets the master end its workers.
-func (n *nginx) close() error {
-	if n.child == nil {
-		return nil
-	}
-	c := n.child
-	n.child = nil
-	return c.end(syscall.SIGTERM)
-}
+func (n *nginx) close() error { return n.child.close() }
 
 func nginxReloads() faultKind {
 	summary := "nginx has reloaded its configuration and cut all WebSockets, " + strconv.Itoa(int(nginxCut.Seconds())) +

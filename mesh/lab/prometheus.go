@@ -3,13 +3,11 @@ package lab
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -76,37 +74,23 @@ func (p *prometheus) up(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	p.child, err = startChild(p.file("log"), "prometheus", "--config.file="+p.file("prometheus.yml"), "--storage.tsdb.path="+p.file("data"),
+	p.child, err = startReady(ctx, syscall.SIGKILL, p.file("log"), prometheusReady, func() error { return p.ready(ctx) },
+		"prometheus", "--config.file="+p.file("prometheus.yml"), "--storage.tsdb.path="+p.file("data"),
 		"--web.listen-address="+p.address, "--log.level=warn")
-	if err != nil {
-		p.child = nil
-		return err
-	}
-	if err = p.child.await(ctx, prometheusReady, func() error { return p.ready(ctx) }); err != nil {
-		return errors.Join(fmt.Errorf("%w; its last words: %q", err, lastWords(p.file("log"))), p.close())
-	}
-	return nil
+	return err
 }
 
 // ready wants every target scraped once: before, a query has no answer.
 func (p *prometheus) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/api/v1/query?query=up", nil)
+	reply, err := fetch(ctx, "http://"+p.address+"/api/v1/query?query=up")
 	if err != nil {
 		return err
 	}
-	request.Close = true
-	reply, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = reply.Body.Close() }()
 	var read struct {
 		Data struct{ Result []any }
 	}
-	if err := json.NewDecoder(io.LimitReader(reply.Body, maxBody)).Decode(&read); err != nil {
-		return fmt.Errorf("prometheus: HTTP %s: %w", reply.Status, err)
+	if err := json.Unmarshal(reply, &read); err != nil {
+		return fmt.Errorf("prometheus: %w", err)
 	}
 	if n := len(read.Data.Result); n < 1+signalingServers {
 		return fmt.Errorf("prometheus: %d of %d targets scraped", n, 1+signalingServers)
@@ -115,10 +99,7 @@ func (p *prometheus) ready(ctx context.Context) error {
 }
 
 func (p *prometheus) close() error {
-	if p.child == nil {
-		return nil
-	}
 	c := p.child
 	p.child = nil
-	return c.kill()
+	return c.close()
 }
