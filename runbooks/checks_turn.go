@@ -111,7 +111,7 @@ func (v *validation) controllerConfiguration(ctx context.Context, t *turnRecover
 	if listed(servers, t.params.Failed) {
 		return answer{probes.Fail, "the controller still gives " + t.params.Failed + " to agents", "meshctl turn recover", facts}
 	}
-	if t.params.Replacement != "" && !listed(servers, t.replacementName()) {
+	if t.params.Replacement != "" && !listed(servers, t.replacement.Name()) {
 		return answer{probes.Fail, "the controller does not give the replacement " + t.params.Replacement + " to agents", "meshctl turn recover", facts}
 	}
 	return answer{probes.Pass, t.params.Failed + " is out of env file and controller", "", facts}

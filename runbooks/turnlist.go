@@ -3,8 +3,6 @@ package runbooks
 import (
 	"context"
 	"errors"
-	"net"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -140,11 +138,7 @@ func ServerNames(path string) []string {
 	}
 	var names []string
 	for _, uri := range entries {
-		name := uri.Host
-		if uri.Port != 0 {
-			name = net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))
-		}
-		names = append(names, name)
+		names = append(names, uri.Name())
 	}
 	return names
 }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,12 +48,7 @@ func NewTurnDrain(m *Mesh, p TurnMoveParams) (*Recovery, error) {
 	}
 	p.Server = server
 	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Failed: server, Monitor: p.Monitor}}}
-	d.edit = func(key, list string) string {
-		if key != keyTURN {
-			return list
-		}
-		return removeServer(list, server)
-	}
+	d.edit = turnServersOnly(func(list string) string { return removeServer(list, server) })
 	return d.recovery(TurnDrainName, p)
 }
 
@@ -66,13 +59,18 @@ func NewTurnRestore(m *Mesh, p TurnMoveParams) (*Recovery, error) {
 		return nil, &ParamError{"server", fmt.Sprintf("%q is not a turn: or turns: URI", p.Server)}
 	}
 	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Monitor: p.Monitor}, replacement: uri}, back: true, new: p.New}
-	d.edit = func(key, list string) string {
+	d.edit = turnServersOnly(func(list string) string { return prependServer(list, uri) })
+	return d.recovery(TurnRestoreName, p)
+}
+
+// turnServersOnly leaves the STUN servers alone.
+func turnServersOnly(edit func(list string) string) func(key, list string) string {
+	return func(key, list string) string {
 		if key != keyTURN {
 			return list
 		}
-		return prependServer(list, uri)
+		return edit(list)
 	}
-	return d.recovery(TurnRestoreName, p)
 }
 
 func buildTurnMove(build func(*Mesh, TurnMoveParams) (*Recovery, error)) func(*Mesh, json.RawMessage) (*Recovery, error) {
@@ -118,8 +116,6 @@ func (d *turnMove) steps() []Step {
 			s.Title, s.Observe = "prove that everybody has moved and nobody was cut off", d.observeMoved
 		case "relay-message":
 			s.Title = "send our own message through the server that users have now"
-		case "monitor":
-			s.Watch.Sample = d.sample
 		}
 	}
 	return steps
@@ -203,7 +199,7 @@ func (d *turnMove) unknown(s *turnSurvey) []Problem {
 	switch known := s.known(); {
 	case !d.back && !listed(known, d.params.Failed):
 		return []Problem{s.stranger(d.params.Failed, wire.ServerURI.Address)}
-	case d.back && !d.new && !listed(known, d.serverName()):
+	case d.back && !d.new && !listed(known, d.replacement.Name()):
 		p := s.stranger(d.replacement.String(), turnText)
 		p.Hint += "; --new adds a server that the mesh has not had"
 		return []Problem{p}
@@ -241,21 +237,13 @@ func (d *turnMove) blast(s *turnSurvey) string {
 			relayed++
 		}
 	}
-	return fmt.Sprintf("%d of %d links are relayed; these move to %s, the new path before the old one is left", relayed, len(s.people.links), d.serverName())
-}
-
-// serverName is the server that users go to.
-func (d *turnMove) serverName() string {
-	if d.replacement.Port == 0 {
-		return d.replacement.Host
-	}
-	return net.JoinHostPort(d.replacement.Host, strconv.Itoa(d.replacement.Port))
+	return fmt.Sprintf("%d of %d links are relayed; these move to %s, the new path before the old one is left", relayed, len(s.people.links), d.replacement.Name())
 }
 
 func (d *turnMove) observeEnv(ctx context.Context) (Observation, error) {
 	o, err := d.turnRecover.observeEnv(ctx)
 	if d.back && err == nil {
-		o.Summary = d.serverName() + map[bool]string{true: " is", false: " is not"}[o.Met] + " the first server of " + keyTURN
+		o.Summary = d.replacement.Name() + map[bool]string{true: " is", false: " is not"}[o.Met] + " the first server of " + keyTURN
 	}
 	return o, err
 }
@@ -263,7 +251,7 @@ func (d *turnMove) observeEnv(ctx context.Context) (Observation, error) {
 func (d *turnMove) observeMove(ctx context.Context) (Observation, error) {
 	o, err := d.observeMoved(ctx)
 	if !o.Met {
-		o.Diff = "! relayed links move to the first server of the list, " + d.serverName()
+		o.Diff = "! relayed links move to the first server of the list, " + d.replacement.Name()
 	}
 	if o.Blind != "" && d.reconnected { // whether it worked is for the next step
 		return Observation{Met: true, Summary: "agents were told"}, nil
@@ -313,33 +301,9 @@ func (d *turnMove) judgeBack(people population) Observation {
 			continue
 		}
 		relayed++
-		if onServer(relay, d.serverName()) {
+		if onServer(relay, d.replacement.Name()) {
 			on++
 		}
 	}
-	return Observation{Met: on == relayed, Summary: fmt.Sprintf("%d of %d relayed links are on %s", on, relayed, d.serverName())}
-}
-
-// sample is one look while the connections are monitored.
-func (d *turnMove) sample(ctx context.Context) Sample {
-	people, err := readPopulation(ctx, d.mesh.Controller)
-	if err != nil {
-		return Sample{probes.Unknown, err.Error()}
-	}
-	failed := people.count(wire.StateFailed)
-	summary := fmt.Sprintf("%d of %d links connected, %d failed", people.count(wire.StateConnected), len(people.links), failed)
-	if len(people.links) == 0 && people.agents < 2 && len(d.facts.Baseline) == 0 {
-		return Sample{probes.Unknown, fmt.Sprintf("no links to watch, with %d agents", people.agents)}
-	}
-	if users, _ := people.users(d.params.Failed); len(users) > 0 && !d.back {
-		return Sample{probes.Fail, fmt.Sprintf("%d links are on %s again", len(users), d.params.Failed)}
-	}
-	verdict := d.mesh.Thresholds.successRate(people.successRate())
-	switch {
-	case failed > d.mesh.Thresholds.FailedConnections:
-		verdict = probes.Fail
-	case failed > 0:
-		verdict = verdict.Worse(probes.Warn)
-	}
-	return Sample{verdict, summary}
+	return Observation{Met: on == relayed, Summary: fmt.Sprintf("%d of %d relayed links are on %s", on, relayed, d.replacement.Name())}
 }

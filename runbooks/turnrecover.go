@@ -3,7 +3,6 @@ package runbooks
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -112,10 +111,7 @@ func parseServer(text string) (string, error) {
 	if err != nil || text == "" {
 		return "", &ParamError{"failed", fmt.Sprintf("%q is not HOST or HOST:PORT", text)}
 	}
-	if uri.Port == 0 {
-		return uri.Host, nil
-	}
-	return net.JoinHostPort(uri.Host, fmt.Sprint(uri.Port)), nil
+	return uri.Name(), nil
 }
 
 func (t *turnRecover) restore(facts json.RawMessage) error {

@@ -5,22 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 
 	"github.com/infrafabric/meshctl/mesh/control"
 	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/runbooks/targets"
 )
-
-// replacementName is the replacement as HOST or HOST:PORT.
-func (t *turnRecover) replacementName() string {
-	if t.replacement.Port == 0 {
-		return t.replacement.Host
-	}
-	return net.JoinHostPort(t.replacement.Host, strconv.Itoa(t.replacement.Port))
-}
 
 // envBefore is what undoing the edit needs: the old and new value of every
 // assignment, in file order, and both hashes. URIs carry no secrets.
@@ -167,7 +157,7 @@ func (t *turnRecover) reloadByEvents(ctx context.Context, diff string) (Observat
 		return Observation{}, err
 	}
 	o := Observation{Diff: diff, Before: before}
-	if servers, err := wireServers(t.facts.ServersBefore); err != nil || listed(servers, t.replacementName()) {
+	if servers, err := wireServers(t.facts.ServersBefore); err != nil || listed(servers, t.replacement.Name()) {
 		o.Blind = "the controller does not show its turn_servers, and agents had the replacement in their list before"
 		return o, err
 	}

@@ -244,7 +244,7 @@ func (t *turnRecover) stillConfigured(s *turnSurvey) bool {
 }
 
 func (t *turnRecover) replacementListed(s *turnSurvey) bool {
-	return listed(s.before, t.replacementName())
+	return listed(s.before, t.replacement.Name())
 }
 
 // goalByEvents is the goal on a mesh whose controller shows nothing: the failed
@@ -262,7 +262,7 @@ func (t *turnRecover) goalByEvents(ctx context.Context, s *turnSurvey) bool {
 	})
 	return err == nil && slices.ContainsFunc(events, func(e witnessclient.Event) bool {
 		replacement, _ := e.Metadata["replacement_server"].(string)
-		return e.Name == done && e.Metadata["failed_server"] == t.params.Failed && onServer(replacement, t.replacementName())
+		return e.Name == done && e.Metadata["failed_server"] == t.params.Failed && onServer(replacement, t.replacement.Name())
 	})
 }
 

@@ -71,7 +71,7 @@ func (t *turnRecover) movedUsers(people population) (Observation, error) {
 			continue
 		}
 		connected++
-		if relay, _ := l.Relay(); onServer(relay, t.replacementName()) {
+		if relay, _ := l.Relay(); onServer(relay, t.replacement.Name()) {
 			onReplacement++
 		}
 	}
@@ -111,7 +111,7 @@ func (t *turnRecover) seenOnReplacement(ctx context.Context) (int, error) {
 	seen := 0
 	for _, e := range events {
 		server, _ := e.Metadata["turn_server"].(string)
-		if !wire.OwnAgent(e.AgentID) && !e.Timestamp.Before(t.facts.SurveyedAt) && onServer(server, t.replacementName()) {
+		if !wire.OwnAgent(e.AgentID) && !e.Timestamp.Before(t.facts.SurveyedAt) && onServer(server, t.replacement.Name()) {
 			seen++
 		}
 	}
@@ -128,7 +128,7 @@ func (t *turnRecover) relayMessage(ctx context.Context) (Observation, error) {
 	if err != nil {
 		return Observation{}, err
 	}
-	o := Observation{Summary: fmt.Sprintf("%d of %d messages through %s", result.Received, result.Sent, t.replacementName())}
+	o := Observation{Summary: fmt.Sprintf("%d of %d messages through %s", result.Received, result.Sent, t.replacement.Name())}
 	o.Met = result.Complete() && result.Sent > 0 && result.Lost == 0 && result.Corrupt == 0
 	return o, nil
 }
@@ -137,7 +137,7 @@ func (t *turnRecover) relayMessage(ctx context.Context) (Observation, error) {
 func (t *turnRecover) newRelay() []wire.ServerURI {
 	servers, _ := t.desired()
 	for _, uri := range servers {
-		if uri.Matches(t.replacementName()) {
+		if uri.Matches(t.replacement.Name()) {
 			return []wire.ServerURI{uri}
 		}
 	}

@@ -162,6 +162,14 @@ func (u ServerURI) bracketed() string {
 	return u.Host
 }
 
+// Name is HOST or HOST:PORT as it was given: what Matches takes.
+func (u ServerURI) Name() string {
+	if u.Port == 0 {
+		return u.Host
+	}
+	return u.Address()
+}
+
 // Address is host:port to connect to, with the default port 3478, or 5349 for
 // stuns and turns (RFC 7064 section 3.2, RFC 7065 section 3.2).
 func (u ServerURI) Address() string {

@@ -42,6 +42,9 @@ func TestParseServerURI(t *testing.T) {
 			if got.String() != tt.text || got.Address() != tt.address || got.EffectiveTransport() != tt.via {
 				t.Errorf("got %s, %s, %s", got, got.Address(), got.EffectiveTransport())
 			}
+			if !got.Matches(got.Name()) || strings.HasSuffix(got.Name(), "3478") != strings.Contains(tt.in, "3478") {
+				t.Errorf("its name is %s", got.Name())
+			}
 		})
 	}
 }
