@@ -30,6 +30,11 @@ func withTraffic(f *traffic) func(*AgentOptions) {
 	return func(o *AgentOptions) { o.OnMessage = f.receiver(o.ID) }
 }
 
+// unhurried is for links that a busy machine shall not break.
+func unhurried(o *AgentOptions) {
+	o.Timing.Disconnected, o.Timing.Connect = 20*time.Second, 5*time.Second
+}
+
 func TestFailoverWhenTURNDies(t *testing.T) {
 	first, second := newRelay(t, true), newRelay(t, true)
 	m, f := newTestMesh(t), newTraffic(20*time.Millisecond)
@@ -250,7 +255,10 @@ func TestUselessServersArePassedOver(t *testing.T) {
 func TestReloadAndReconnectMoveToTheFirstServer(t *testing.T) {
 	old, replacement := newRelay(t, true), newRelay(t, true)
 	m, f := newTestMesh(t), newTraffic(20*time.Millisecond)
-	m.addRelayed(3, uris(old), withTraffic(f))
+	m.addRelayed(3, uris(old), func(o *AgentOptions) {
+		unhurried(o)
+		withTraffic(f)(o)
+	})
 	m.onServer(old.uri)
 	f.start(t, m.agents)
 	for _, a := range m.agents {

@@ -178,8 +178,7 @@ func plannedMove(t *testing.T, start startTURN) {
 	second, _ := start(t)
 	m, g := newTestMesh(t), newLedger()
 	m.addRelayed(3, []wire.ServerURI{first, second}, func(o *AgentOptions) {
-		o.Timing.Disconnected = 20 * time.Second // a busy machine does not break these links
-		o.Timing.Connect = 5 * time.Second
+		unhurried(o)
 		withLedger(g)(o)
 	})
 	m.onServer(first)

@@ -260,15 +260,19 @@ func silentServer(t testing.TB) wire.ServerURI {
 }
 
 // allocate is a TURN check: one allocation with pion's client. The latency is
-// always the same, so that a busy machine does not change the choice of server.
+// always the same, and a server fails only when it refuses, is gone, or has been
+// silent for the whole time of a check: a busy machine does not change the choice
+// of server.
 func allocate(ctx context.Context, server wire.ServerURI) (time.Duration, error) {
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := net.Dial("udp4", server.Address())
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
 	client, err := turn.NewClient(&turn.ClientConfig{
-		TURNServerAddr: server.Address(), Conn: conn, LoggerFactory: silence{},
+		TURNServerAddr: server.Address(), Conn: connected{conn, cancel}, LoggerFactory: silence{},
 		Username: turnUser, Password: turnPassword,
 	})
 	if err != nil {
@@ -278,11 +282,25 @@ func allocate(ctx context.Context, server wire.ServerURI) (time.Duration, error)
 	if err := client.Listen(); err != nil {
 		return 0, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	relay, err := client.AllocateWithContext(bounded)
+	relay, err := client.AllocateWithContext(ctx)
 	if err != nil {
 		return 0, err
 	}
 	return time.Millisecond, relay.Close()
+}
+
+// connected is a socket that hears when nobody listens on the other side.
+type connected struct {
+	net.Conn
+	gone func()
+}
+
+func (c connected) WriteTo(p []byte, _ net.Addr) (int, error) { return c.Write(p) }
+
+func (c connected) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, err := c.Read(p)
+	if err != nil {
+		c.gone()
+	}
+	return n, c.RemoteAddr(), err
 }
