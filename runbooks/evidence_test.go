@@ -38,65 +38,64 @@ func exactlyOnce(t *testing.T, l *lab.Lab, e *Engine, run string) {
 	}
 }
 
+// onBothWitnesses tries with a witness that recognises an event that it has,
+// and with one that does not.
+func onBothWitnesses(t *testing.T, try func(*testing.T, *Engine, *lab.Lab)) {
+	for name, noDedup := range map[string]bool{"recognises duplicates": false, "does not": true} {
+		t.Run(name, func(t *testing.T) {
+			e, l := witnessMesh(t, lab.Options{NoDedup: noDedup})
+			try(t, e, l)
+		})
+	}
+}
+
 // A dead witness does not stop a recovery. Its events stay, and a flush
 // delivers each of them exactly once, to a witness that knows duplicates and to
 // one that does not.
 func TestWitnessDown(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name    string
-		noDedup bool
-	}{{"recognises duplicates", false}, {"does not", true}} {
-		t.Run(tt.name, func(t *testing.T) {
-			e, l := witnessMesh(t, lab.Options{NoDedup: tt.noDedup})
-			inject(t, l, "witness-down", "")
-			one := &lamp{}
-			result := mustRun(t, e, Request{Recovery: fakeRecovery(one.step("one"))})
-			expect(t, result, Done)
-			if a := result.Audit; a.Delivered != 0 || a.Events != 5 || a.Chain != witnessclient.ChainOK || a.Problem == "" {
-				t.Errorf("audit %+v", a)
-			}
-			flushed, err := e.Flush(t.Context())
-			if err != nil || flushed.Sent != 0 || flushed.Left != 5 || len(flushed.Problems) != 1 {
-				t.Errorf("flushed %+v, %v", flushed, err)
-			}
-			heal(t, l, "witness-down", "")
-			flushed, err = e.Flush(t.Context())
-			if err != nil || flushed.Sent != 5 || flushed.Left != 0 || len(flushed.Problems) != 0 {
-				t.Errorf("flushed %+v, %v", flushed, err)
-			}
-			exactlyOnce(t, l, e, result.Run)
-			before := l.WitnessCount().Requests
-			flushed, err = e.Flush(t.Context())
-			if err != nil || flushed.Sent+flushed.AlreadyThere+flushed.Left != 0 || l.WitnessCount().Requests != before {
-				t.Errorf("a second flush: %+v, %v", flushed, err)
-			}
-		})
-	}
+	onBothWitnesses(t, func(t *testing.T, e *Engine, l *lab.Lab) {
+		inject(t, l, "witness-down", "")
+		one := &lamp{}
+		result := mustRun(t, e, Request{Recovery: fakeRecovery(one.step("one"))})
+		expect(t, result, Done)
+		if a := result.Audit; a.Delivered != 0 || a.Events != 5 || a.Chain != witnessclient.ChainOK || a.Problem == "" {
+			t.Errorf("audit %+v", a)
+		}
+		flushed, err := e.Flush(t.Context())
+		if err != nil || flushed.Sent != 0 || flushed.Left != 5 || len(flushed.Problems) != 1 {
+			t.Errorf("flushed %+v, %v", flushed, err)
+		}
+		heal(t, l, "witness-down", "")
+		flushed, err = e.Flush(t.Context())
+		if err != nil || flushed.Sent != 5 || flushed.Left != 0 || len(flushed.Problems) != 0 {
+			t.Errorf("flushed %+v, %v", flushed, err)
+		}
+		exactlyOnce(t, l, e, result.Run)
+		before := l.WitnessCount().Requests
+		flushed, err = e.Flush(t.Context())
+		if err != nil || flushed.Sent+flushed.AlreadyThere+flushed.Left != 0 || l.WitnessCount().Requests != before {
+			t.Errorf("a second flush: %+v, %v", flushed, err)
+		}
+	})
 }
 
 // The reply to one event is lost: it is asked for, not sent again.
 func TestWitnessLosesReply(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name    string
-		noDedup bool
-	}{{"recognises duplicates", false}, {"does not", true}} {
-		t.Run(tt.name, func(t *testing.T) {
-			e, l := witnessMesh(t, lab.Options{NoDedup: tt.noDedup})
-			inject(t, l, "witness-loses-reply", "")
-			result := mustRun(t, e, Request{Recovery: fakeRecovery((&lamp{}).step("one"))})
-			expect(t, result, Done)
-			if _, err := e.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			exactlyOnce(t, l, e, result.Run)
-			runs, err := Runs(e.StateDir)
-			if err != nil || runs[0].Undelivered != 0 {
-				t.Errorf("runs %+v, %v", runs, err)
-			}
-		})
-	}
+	onBothWitnesses(t, func(t *testing.T, e *Engine, l *lab.Lab) {
+		inject(t, l, "witness-loses-reply", "")
+		result := mustRun(t, e, Request{Recovery: fakeRecovery((&lamp{}).step("one"))})
+		expect(t, result, Done)
+		if _, err := e.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		exactlyOnce(t, l, e, result.Run)
+		runs, err := Runs(e.StateDir)
+		if err != nil || runs[0].Undelivered != 0 {
+			t.Errorf("runs %+v, %v", runs, err)
+		}
+	})
 }
 
 // Where audit is required, nothing is changed that the witness has not

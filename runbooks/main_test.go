@@ -70,6 +70,19 @@ func steadyLab(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
+// labWith is a steady lab whose turn-1 has a fault, "" for none, and who works
+// on it.
+func labWith(t *testing.T, fault string, o lab.Options) (*lab.Lab, *Mesh, *Engine) {
+	t.Helper()
+	l := steadyLab(t, o)
+	if fault != "" {
+		inject(t, l, fault, "turn-1")
+		mustBeSteady(t, l)
+	}
+	m := meshOf(t, l)
+	return l, m, engineOf(t, m)
+}
+
 func mustBeSteady(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

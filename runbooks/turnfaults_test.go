@@ -13,13 +13,17 @@ import (
 	"github.com/infrafabric/meshctl/probes"
 )
 
-// at injects a fault when a run comes to a step.
-func at(t *testing.T, e *Engine, l *lab.Lab, step, fault string) {
+// at injects faults when a run comes to a step.
+func at(t *testing.T, e *Engine, l *lab.Lab, step string, faults ...lab.Fault) {
 	t.Helper()
 	var once sync.Once
 	e.Notify = func(n Note) {
 		if n.Step == step {
-			once.Do(func() { inject(t, l, fault, "") })
+			once.Do(func() {
+				for _, f := range faults {
+					inject(t, l, f.Name, f.Target)
+				}
+			})
 		}
 	}
 }
@@ -28,13 +32,9 @@ func at(t *testing.T, e *Engine, l *lab.Lab, step, fault string) {
 // before is taken back to the byte.
 func TestLyingController(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
+	l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 2})
 	m.Timings.StepDeadline = time.Second
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
 	inject(t, l, "controller-lies", "")
-	mustBeSteady(t, l)
 	env, servers := readFile(t, l.EnvFile), configured(t, m)
 
 	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3"), UndoOnFailure: true})
@@ -78,13 +78,9 @@ func TestControllerBreaksOnTheWay(t *testing.T) {
 		{"wrong types while watched", "monitor", "controller-wrong-types", Undetermined},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := steadyLab(t, lab.Options{Agents: 2})
-			m := meshOf(t, l)
+			l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 2})
 			m.Timings.StepDeadline = 1500 * time.Millisecond
-			e := engineOf(t, m)
-			inject(t, l, "turn-killed", "turn-1")
-			mustBeSteady(t, l)
-			at(t, e, l, tt.step, tt.fault)
+			at(t, e, l, tt.step, lab.Fault{Name: tt.fault})
 			result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
 			expect(t, result, tt.want)
 			if events := atWitness(t, m, result.FailoverID, completion); len(events) != 0 {
@@ -94,49 +90,26 @@ func TestControllerBreaksOnTheWay(t *testing.T) {
 	}
 }
 
-// The replacement dies after the plan: our own message does not get through.
-func TestReplacementDiesOnTheWay(t *testing.T) {
+// What breaks after the plan fails the step that it is for.
+func TestMeshBreaksOnTheWay(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
-	m.Timings.StepDeadline = time.Second
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
-	mustBeSteady(t, l)
-	e.Notify = func(n Note) {
-		if n.Step == "relay-message" && len(l.Active()) == 1 {
-			inject(t, l, "turn-refuses-allocate", "turn-3")
-		}
-	}
-	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
-	expect(t, result, Failed)
-	if result.FailedStep != "relay-message" {
-		t.Errorf("failed at %s: %s", result.FailedStep, result.Reason)
-	}
-}
-
-// All agents go away while the mesh is watched: nothing connected is not
-// nothing failed.
-func TestMeshDiesWhileWatched(t *testing.T) {
-	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
-	mustBeSteady(t, l)
-	var once sync.Once
-	e.Notify = func(n Note) {
-		if n.Step == "monitor" {
-			once.Do(func() {
-				inject(t, l, "agent-gone", "agent-1")
-				inject(t, l, "agent-gone", "agent-2")
-			})
-		}
-	}
-	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
-	expect(t, result, Failed)
-	if result.FailedStep != "monitor" {
-		t.Errorf("failed at %s: %s", result.FailedStep, result.Reason)
+	for _, tt := range []struct {
+		name, step string
+		faults     []lab.Fault
+	}{
+		{"our own message does not get through", "relay-message", []lab.Fault{{Name: "turn-refuses-allocate", Target: "turn-3"}}},
+		{"nothing connected is not nothing failed", "monitor", []lab.Fault{{Name: "agent-gone", Target: "agent-1"}, {Name: "agent-gone", Target: "agent-2"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 2})
+			m.Timings.StepDeadline = time.Second
+			at(t, e, l, tt.step, tt.faults...)
+			result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
+			expect(t, result, Failed)
+			if result.FailedStep != tt.step {
+				t.Errorf("failed at %s: %s", result.FailedStep, result.Reason)
+			}
+		})
 	}
 }
 
@@ -154,11 +127,7 @@ func TestRecoverOnSeedOnlyMesh(t *testing.T) {
 		{"nobody can be asked", "turn-refuses-allocate", "turn-3", true, Undetermined},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := steadyLab(t, lab.Options{Agents: 2, SeedOnly: true})
-			m := meshOf(t, l)
-			e := engineOf(t, m)
-			inject(t, l, tt.fault, "turn-1")
-			mustBeSteady(t, l)
+			l, m, e := labWith(t, tt.fault, lab.Options{Agents: 2, SeedOnly: true})
 			if tt.witnessDown {
 				inject(t, l, "witness-down", "")
 			}

@@ -27,9 +27,7 @@ func TestDrainAndRestore(t *testing.T) {
 }
 
 func drainAndRestore(t *testing.T, o lab.Options) {
-	l := steadyLab(t, o)
-	m := meshOf(t, l)
-	e := engineOf(t, m)
+	l, m, e := labWith(t, "", o)
 	first, second := l.TURN[0].URI, l.TURN[1].URI
 	env := readFile(t, l.EnvFile)
 

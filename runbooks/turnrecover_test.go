@@ -78,11 +78,7 @@ func unchanged(t *testing.T, l *lab.Lab, env string, writesBefore int) {
 // The whole of scenario A: a server dies, is replaced, and that is proved.
 func TestRecoverDeadServer(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 3})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
-	mustBeSteady(t, l)
+	l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 3})
 	env := readFile(t, l.EnvFile)
 
 	planned := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3"), DryRun: true})
@@ -140,10 +136,7 @@ func TestRecoverDeadServer(t *testing.T) {
 // and it is proved that every one was.
 func TestRecoverServerWithUsers(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 3})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-refuses-allocate", "turn-1")
+	l, m, e := labWith(t, "turn-refuses-allocate", lab.Options{Agents: 3})
 	if on, all := linksConnected(l, l.TURN[0].URI); on != 6 || all != 6 {
 		t.Fatalf("%d of %d links on turn-1", on, all)
 	}
@@ -171,9 +164,7 @@ func TestRecoverServerWithUsers(t *testing.T) {
 // A healthy server is not replaced, unless by force.
 func TestRecoverHealthyServer(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
+	l, m, e := labWith(t, "", lab.Options{Agents: 2})
 	env := readFile(t, l.EnvFile)
 	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
 	expect(t, result, Refused)
@@ -192,12 +183,8 @@ func TestRecoverHealthyServer(t *testing.T) {
 // is kept until it can be delivered.
 func TestRecoverWithoutWitness(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
+	l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 2})
 	inject(t, l, "witness-down", "")
-	mustBeSteady(t, l)
 	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
 	expect(t, result, Done)
 	if a := result.Audit; a.Delivered != 0 || a.Events == 0 || a.Problem == "" {
@@ -233,10 +220,7 @@ func interruptAt(t *testing.T, e *Engine, req Request, step string) Result {
 // journal what is wanted and what was, and does nothing twice.
 func TestResumeTurnRecovery(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	inject(t, l, "turn-refuses-allocate", "turn-1")
-	m := meshOf(t, l)
-	first := engineOf(t, m)
+	l, m, first := labWith(t, "turn-refuses-allocate", lab.Options{Agents: 2})
 	env := readFile(t, l.EnvFile)
 	result := interruptAt(t, first, Request{Recovery: turnRecovery(t, m, l, "turn-3"), FailoverID: "fo-9"}, "reconnect-turn-peers")
 	if w := writes(l); len(w) != 1 || readFile(t, l.EnvFile) != replaced(l, env) {
@@ -265,10 +249,7 @@ func TestResumeTurnRecovery(t *testing.T) {
 // An aborted recovery leaves file and controller as they were, to the byte.
 func TestAbortTurnRecovery(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	inject(t, l, "turn-refuses-allocate", "turn-1")
-	m := meshOf(t, l)
-	e := engineOf(t, m)
+	l, m, e := labWith(t, "turn-refuses-allocate", lab.Options{Agents: 2})
 	env, servers := readFile(t, l.EnvFile), configured(t, m)
 	result := interruptAt(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")}, "reconnect-turn-peers")
 	aborted, err := e.Abort(t.Context(), result.Run, true)
@@ -290,10 +271,7 @@ func TestAbortTurnRecovery(t *testing.T) {
 // Somebody edits the file after the run did: their edit is not undone away.
 func TestUndoLeavesForeignEdit(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	inject(t, l, "turn-refuses-allocate", "turn-1")
-	m := meshOf(t, l)
-	e := engineOf(t, m)
+	l, m, e := labWith(t, "turn-refuses-allocate", lab.Options{Agents: 2})
 	result := interruptAt(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")}, "reload-config")
 	theirs := readFile(t, l.EnvFile) + "ALERT_EMAIL=oncall@example.com\n"
 	writeFile(t, l.EnvFile, theirs)

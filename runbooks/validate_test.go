@@ -39,11 +39,7 @@ func verdicts(v Validation) map[string]probes.Verdict {
 // validation, and healing it turns it back.
 func TestValidateFaults(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 3})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
-	mustBeSteady(t, l)
+	l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 3})
 	result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, "turn-3")})
 	expect(t, result, Done)
 	good := readFile(t, l.EnvFile)
@@ -174,11 +170,7 @@ func TestValidateSeedOnlyMesh(t *testing.T) {
 // found leaves unknown what needs it, and a wrong id fails the audit.
 func TestValidateFindsTheRecovery(t *testing.T) {
 	t.Parallel()
-	l := steadyLab(t, lab.Options{Agents: 2})
-	m := meshOf(t, l)
-	e := engineOf(t, m)
-	inject(t, l, "turn-killed", "turn-1")
-	mustBeSteady(t, l)
+	l, m, e := labWith(t, "turn-killed", lab.Options{Agents: 2})
 	short := func(e *Engine, failover string) Validation {
 		return mustValidate(t, e, ValidateRequest{Phase: PhaseShort, FailoverID: failover})
 	}

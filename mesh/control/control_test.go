@@ -160,6 +160,21 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// answered compares what a call gave, or why its reply is of no use.
+func answered(t *testing.T, want any, reason string, got any, err error) {
+	t.Helper()
+	if reason != "" {
+		if e := as[*ReplyError](t, err); e.Reason != reason {
+			t.Errorf("got %q, want %q", e.Reason, reason)
+		}
+	} else if err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAgents(t *testing.T) {
 	for _, tt := range []struct {
 		name, body string
@@ -176,16 +191,7 @@ func TestAgents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, _ := start(t, http.StatusOK, tt.body)
 			got, err := c.Agents(t.Context())
-			if tt.err != "" {
-				if e := as[*ReplyError](t, err); e.Reason != tt.err {
-					t.Errorf("got %q, want %q", e.Reason, tt.err)
-				}
-			} else if err != nil {
-				t.Error(err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
-			}
+			answered(t, tt.want, tt.err, got, err)
 		})
 	}
 }
@@ -207,16 +213,7 @@ func TestConfig(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, _ := start(t, http.StatusOK, tt.body)
 			got, err := c.Config(t.Context())
-			if tt.err != "" {
-				if e := as[*ReplyError](t, err); e.Reason != tt.err {
-					t.Errorf("got %q, want %q", e.Reason, tt.err)
-				}
-			} else if err != nil {
-				t.Error(err)
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
-			}
+			answered(t, tt.want, tt.err, got, err)
 		})
 	}
 }

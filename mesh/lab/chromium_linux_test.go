@@ -76,13 +76,7 @@ func (b *browserLog) answered(agent, id string) error {
 // and nothing of us, exchange signed messages with our agents. One of them
 // offers to the browser, the other one is offered to.
 func TestChromium(t *testing.T) {
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	path := need(t, "chromium")
 	l := startLab(t, Options{NoAgents: true})
 	log := &browserLog{got: map[string]map[string]bool{}, hellos: map[string]bool{}}
 	agents := []string{"agent-1", "zebra"} // the browser's id lies between

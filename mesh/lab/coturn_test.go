@@ -32,7 +32,7 @@ func TestCoturnIsGoneAfterClose(t *testing.T) {
 }
 
 func TestCoturnKeepsItsPassword(t *testing.T) {
-	needCoturn(t)
+	need(t, "turnserver")
 	login := credentials{"lab", secret.New("never-to-be-seen")}
 	dir := filepath.Join(t.TempDir(), "coturn")
 	r, err := newCoturnRelay(t.Context(), dir, login, 11_000)

@@ -39,15 +39,20 @@ func startLab(t *testing.T, o Options) *Lab {
 	return l
 }
 
-// needCoturn skips on a laptop; CI must have it.
-func needCoturn(t *testing.T) {
+// need finds a real program, or skips the test; CI must have it.
+func need(t *testing.T, program string) (path string) {
 	t.Helper()
-	if _, err := exec.LookPath("turnserver"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
+	path, err := exec.LookPath(program)
+	if program == "nginx" {
+		path, err = NginxPath()
+	}
+	switch {
+	case err != nil && os.Getenv("CI") != "":
+		t.Fatal(err)
+	case err != nil:
 		t.Skip(err)
 	}
+	return path
 }
 
 func (l *Lab) mustBeSteady(t *testing.T, d time.Duration) {
@@ -109,7 +114,7 @@ func TestMeshLosesItsTURNServer(t *testing.T) {
 	for _, backend := range []string{"pion", "coturn"} {
 		t.Run(backend, func(t *testing.T) {
 			if backend == "coturn" {
-				needCoturn(t)
+				need(t, "turnserver")
 			}
 			l := startLab(t, Options{TURN: backend, Agents: 3})
 			l.mustBeSteady(t, 200*time.Millisecond)
@@ -319,7 +324,7 @@ func TestClose(t *testing.T) {
 
 func TestCloseKeepsAGivenDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
-	needCoturn(t)
+	need(t, "turnserver")
 	l := startLab(t, Options{Dir: dir, NoAgents: true, TURN: "coturn"})
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"sync"
@@ -14,17 +13,6 @@ import (
 	"github.com/infrafabric/meshctl/mesh"
 	"github.com/infrafabric/meshctl/witnessclient"
 )
-
-// needNginx skips on a laptop; CI must have it.
-func needNginx(t *testing.T) {
-	t.Helper()
-	if _, err := NginxPath(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-}
 
 // herd registers agents that only hold a socket: they link to nobody.
 func herd(t *testing.T, l *Lab, size int, r *recorder) {
@@ -81,7 +69,7 @@ func peak(events []witnessclient.Event, window time.Duration) int {
 // A hundred WebSockets are cut in one moment. All
 // come back, none tries again and again, and no link notices.
 func TestCase16NginxReloads(t *testing.T) {
-	needNginx(t)
+	need(t, "nginx")
 	const size = 97
 	var r recorder
 	o := patientLab(&r)
@@ -114,7 +102,7 @@ func TestCase16NginxReloads(t *testing.T) {
 
 // The primary behind nginx ends: agents are at a backup by the same address.
 func TestNginxTakesABackup(t *testing.T) {
-	needNginx(t)
+	need(t, "nginx")
 	var r recorder
 	o := patientLab(&r)
 	o.LB, o.Agents = "nginx", 2
@@ -140,7 +128,7 @@ func TestNginxTakesABackup(t *testing.T) {
 
 // Its workers end with it.
 func TestNginxIsGoneAfterClose(t *testing.T) {
-	needNginx(t)
+	need(t, "nginx")
 	l := startLab(t, Options{NoAgents: true, LB: "nginx"})
 	inject(t, l, "nginx-reload", "")
 	if err := l.Close(); err != nil {

@@ -5,24 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
-
-// needPrometheus skips on a laptop; CI must have it.
-func needPrometheus(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("prometheus"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-}
 
 func TestMetricsText(t *testing.T) {
 	rtt := func(ms float64, path, state string) wire.Link {
@@ -51,7 +38,7 @@ func TestMetricsText(t *testing.T) {
 
 // Real Prometheus scrapes the lab, goes and comes back.
 func TestPrometheusOfTheLab(t *testing.T) {
-	needPrometheus(t)
+	need(t, "prometheus")
 	l := startLab(t, Options{Agents: 2, Metrics: "prometheus"})
 	p95 := func() error {
 		found, err := l.query("histogram_quantile(0.95, sum by (le, connection_type) (rate(webrtc_rtt_milliseconds_bucket[5m])))")

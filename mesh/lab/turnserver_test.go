@@ -28,7 +28,7 @@ func startRelay(t *testing.T, backend string) *turnServer {
 	var r relay
 	var err error
 	if backend == "coturn" {
-		needCoturn(t)
+		need(t, "turnserver")
 		r, err = newCoturnRelay(t.Context(), filepath.Join(t.TempDir(), "coturn"), turnLogin, 11_000)
 	} else {
 		r, err = newPionRelay(turnLogin, 0, network.New(1))

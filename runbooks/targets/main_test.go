@@ -44,3 +44,12 @@ func only(value string) func(string) string { return func(string) string { retur
 
 // oldToNew is the edit of a recovery, roughly.
 func oldToNew(value string) string { return strings.ReplaceAll(value, "old", "new") }
+
+func edit(t *testing.T, f EnvFile) EnvFile {
+	t.Helper()
+	edited, err := f.With("TURN_SERVERS", oldToNew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return edited
+}

@@ -12,10 +12,7 @@ import (
 func TestReplace(t *testing.T) {
 	path := write(t, "# note\nTURN_SERVERS=turn:old\n")
 	f := read(t, path)
-	edited, err := f.With("TURN_SERVERS", oldToNew)
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := edit(t, f)
 	if err := edited.Replace(f.Hash()); err != nil {
 		t.Fatal(err)
 	}
@@ -38,10 +35,7 @@ func TestReplace(t *testing.T) {
 func TestReplaceIsCompareAndSwap(t *testing.T) {
 	path := write(t, "TURN_SERVERS=turn:old\n")
 	f := read(t, path)
-	edited, err := f.With("TURN_SERVERS", oldToNew)
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := edit(t, f)
 	const theirs = "TURN_SERVERS=turn:old\nALERT_EMAIL=oncall@example.com\n"
 	if err := os.WriteFile(path, []byte(theirs), 0o640); err != nil {
 		t.Fatal(err)
@@ -65,10 +59,7 @@ func TestReplaceKeepsModeAndSymlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := read(t, link)
-	edited, err := f.With("TURN_SERVERS", oldToNew)
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := edit(t, f)
 	if err := edited.Replace(f.Hash()); err != nil {
 		t.Fatal(err)
 	}
@@ -105,10 +96,7 @@ func TestReplaceKeepsOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := read(t, path)
-	edited, err := f.With("TURN_SERVERS", oldToNew)
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := edit(t, f)
 	if err := edited.Replace(f.Hash()); err != nil {
 		t.Fatal(err)
 	}
