@@ -14,6 +14,8 @@ import (
 // networkSeed makes every lab lose the same packets.
 const networkSeed = 1
 
+const slowDirect = "network-delay-direct"
+
 // networkFaults are those of the paths between agents. A target is
 // FROM>TO=VALUE, or A<>B=VALUE for both directions; FROM and TO are names of
 // agents or TURN servers, or patterns; "*" is every agent.
@@ -21,6 +23,7 @@ func networkFaults() []faultKind {
 	return []faultKind{
 		networkFault("network-loss", "packets FROM>TO are lost, target FROM>TO=SHARE", "agent-1>*=20%"),
 		networkFault("network-delay", "packets FROM>TO come later, target FROM>TO=DELAY or =DELAY+JITTER", "*>*=150ms"),
+		networkFault(slowDirect, "the same for packets that no TURN server relays: a direct path that is slower than a relay", "*>*=300ms"),
 		networkFault("network-cut", "no packet passes, target FROM>TO or FROM<>TO (both ways)", "agent-1<>*"),
 	}
 }
@@ -72,9 +75,9 @@ func networkRules(name, target string) ([]network.Rule, error) {
 	if !ok || from == "" || to == "" {
 		return nil, fmt.Errorf("target %q: not FROM>TO or FROM<>TO", target)
 	}
-	rules := []network.Rule{{From: from, To: to, Impairment: impairment}}
+	rules := []network.Rule{{From: from, To: to, Impairment: impairment, Direct: name == slowDirect}}
 	if both {
-		rules = append(rules, network.Rule{From: to, To: from, Impairment: impairment})
+		rules = append(rules, network.Rule{From: to, To: from, Impairment: impairment, Direct: name == slowDirect})
 	}
 	return rules, nil
 }
@@ -95,7 +98,7 @@ func readImpairment(name, value string) (network.Impairment, error) {
 		if !ok || err != nil || !(i.Loss > 0 && i.Loss <= 1) {
 			err = fmt.Errorf("%q is not a share such as 20%%", value)
 		}
-	case "network-delay":
+	case "network-delay", slowDirect:
 		delay, jitter, jitters := strings.Cut(value, "+")
 		i.Delay, err = time.ParseDuration(delay)
 		if err == nil && jitters {

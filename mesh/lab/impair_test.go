@@ -13,6 +13,7 @@ func TestNetworkTargets(t *testing.T) {
 		{"network-loss", "", "network-loss on agent-1>*=20%"},
 		{"network-loss", "agent-2>agent-1", "network-loss on agent-2>agent-1=20%"},
 		{"network-delay", "*>*=300ms+75ms", "network-delay on *>*=300ms+75ms"},
+		{"network-delay-direct", "a<>b", "network-delay-direct on a<>b=300ms"},
 		{"network-cut", "agent-1<>agent-2", "network-cut on agent-1<>agent-2"},
 	} {
 		f := Fault{Name: test.name, Target: test.target}

@@ -36,6 +36,7 @@ type Impairment struct {
 type Rule struct {
 	From, To string
 	Impairment
+	Direct bool // only packets that no server relays
 }
 
 // Count is what became of the packets of one direction.
@@ -50,8 +51,9 @@ type Network struct {
 	mu      sync.Mutex
 	rules   []Rule
 	owners  map[netip.AddrPort]string
-	servers map[string]bool // names that are no agents
-	local   map[string]bool // agents whose sockets come from Net
+	servers map[string]bool         // names that are no agents
+	relays  map[netip.AddrPort]bool // addresses that servers relay from
+	local   map[string]bool         // agents whose sockets come from Net
 	paths   map[direction]*track
 }
 
@@ -67,7 +69,7 @@ type track struct {
 func New(seed uint64) *Network {
 	return &Network{
 		seed: seed, queue: newQueue(),
-		owners: map[netip.AddrPort]string{}, servers: map[string]bool{},
+		owners: map[netip.AddrPort]string{}, servers: map[string]bool{}, relays: map[netip.AddrPort]bool{},
 		local: map[string]bool{}, paths: map[direction]*track{},
 	}
 }
@@ -129,8 +131,15 @@ func (n *Network) LearnCandidate(candidate, agent string) {
 	if len(fields) < 6 || !strings.HasPrefix(fields[0], "candidate:") || !strings.EqualFold(fields[2], "udp") {
 		return
 	}
-	if addr, err := netip.ParseAddrPort(net.JoinHostPort(fields[4], fields[5])); err == nil {
-		n.Learn(addr, agent)
+	addr, err := netip.ParseAddrPort(net.JoinHostPort(fields[4], fields[5]))
+	if err != nil {
+		return
+	}
+	n.Learn(addr, agent)
+	if strings.Contains(candidate, " typ relay") {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.relays[unmap(addr)] = true
 	}
 }
 
@@ -153,9 +162,9 @@ func (n *Network) Counts(from, to string) Count {
 	return Count{}
 }
 
-// fate decides about one packet. The path is only kept count of when a rule
-// could apply to it: both ends are known.
-func (n *Network) fate(from, to string) (delay time.Duration, drop bool) {
+// fate decides about one packet, which a server relays or not. The path is only
+// kept count of when a rule could apply to it: both ends are known.
+func (n *Network) fate(from, to string, relayed bool) (delay time.Duration, drop bool) {
 	if from == "" || to == "" {
 		return 0, false
 	}
@@ -163,7 +172,7 @@ func (n *Network) fate(from, to string) (delay time.Duration, drop bool) {
 	defer n.mu.Unlock()
 	t := n.track(direction{from, to})
 	for _, r := range n.rules {
-		if !n.matches(r.From, from) || !n.matches(r.To, to) {
+		if r.Direct && relayed || !n.matches(r.From, from) || !n.matches(r.To, to) {
 			continue
 		}
 		if r.Cut || r.Loss > 0 && t.random.Float64() < r.Loss {
@@ -209,6 +218,12 @@ func (n *Network) owner(addr netip.AddrPort) (name string, server bool) {
 	defer n.mu.Unlock()
 	name = n.owners[unmap(addr)]
 	return name, n.servers[name]
+}
+
+func (n *Network) isRelay(addr netip.AddrPort) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.relays[addr]
 }
 
 func (n *Network) isLocal(agent string) bool {

@@ -29,7 +29,7 @@ func add(t *testing.T, n *Network, rules ...Rule) {
 // dropped counts how many of many packets get lost.
 func dropped(n *Network, from, to string) (count int) {
 	for range 10_000 {
-		if _, drop := n.fate(from, to); drop {
+		if _, drop := n.fate(from, to, false); drop {
 			count++
 		}
 	}
@@ -38,7 +38,7 @@ func dropped(n *Network, from, to string) (count int) {
 
 func TestLossIsOfOneDirection(t *testing.T) {
 	n := newNetwork(t)
-	add(t, n, Rule{"a", "b", Impairment{Loss: 0.2}})
+	add(t, n, Rule{"a", "b", Impairment{Loss: 0.2}, false})
 	if got := dropped(n, "a", "b"); got < 1800 || got > 2200 {
 		t.Errorf("%d of 10000 packets lost, not a fifth", got)
 	}
@@ -53,9 +53,9 @@ func TestLossIsOfOneDirection(t *testing.T) {
 func TestSameSeedSameFate(t *testing.T) {
 	fates := func(seed uint64) (list []bool) {
 		n := New(seed)
-		add(t, n, Rule{"*", "*", Impairment{Loss: 0.5, Jitter: time.Second}})
+		add(t, n, Rule{"*", "*", Impairment{Loss: 0.5, Jitter: time.Second}, false})
 		for range 100 {
-			delay, drop := n.fate("a", "b")
+			delay, drop := n.fate("a", "b", false)
 			list = append(list, drop, delay > time.Second/2)
 		}
 		return list
@@ -92,7 +92,7 @@ func TestPatterns(t *testing.T) {
 			t.Errorf("%s matches %s: %t", test.pattern, test.name, got)
 		}
 	}
-	for _, bad := range []Rule{{From: "", To: "a"}, {From: "a", To: "["}, {"a", "b", Impairment{Loss: 1.1}}, {"a", "b", Impairment{Delay: -1}}} {
+	for _, bad := range []Rule{{From: "", To: "a"}, {From: "a", To: "["}, {"a", "b", Impairment{Loss: 1.1}, false}, {"a", "b", Impairment{Delay: -1}, false}} {
 		if n.Add(bad) == nil {
 			t.Errorf("rule %+v was taken", bad)
 		}
@@ -101,15 +101,30 @@ func TestPatterns(t *testing.T) {
 
 func TestRulesAddUpAndGo(t *testing.T) {
 	n := newNetwork(t)
-	slow, cut := Rule{"*", "b", Impairment{Delay: time.Second}}, Rule{"a", "*", Impairment{Cut: true}}
+	slow, cut := Rule{"*", "b", Impairment{Delay: time.Second}, false}, Rule{"a", "*", Impairment{Cut: true}, false}
 	add(t, n, slow, slow, cut)
-	if delay, drop := n.fate("a", "b"); delay != 2*time.Second || !drop {
+	if delay, drop := n.fate("a", "b", false); delay != 2*time.Second || !drop {
 		t.Errorf("delay %s, drop %t", delay, drop)
 	}
 	n.Remove(cut)
 	n.Remove(slow)
-	if delay, drop := n.fate("a", "b"); delay != time.Second || drop {
+	if delay, drop := n.fate("a", "b", false); delay != time.Second || drop {
 		t.Errorf("delay %s, drop %t", delay, drop)
+	}
+}
+
+func TestDirectSparesRelays(t *testing.T) {
+	n := newNetwork(t)
+	add(t, n, Rule{"a", "b", Impairment{Delay: time.Second}, true})
+	for relayed, want := range map[bool]time.Duration{true: 0, false: time.Second} {
+		if delay, _ := n.fate("a", "b", relayed); delay != want {
+			t.Errorf("relayed %t: delay %s, want %s", relayed, delay, want)
+		}
+	}
+	n.LearnCandidate("candidate:9 1 udp 1 127.0.0.1 4003 typ relay raddr 127.0.0.1 rport 1", "b")
+	n.LearnCandidate("candidate:9 1 udp 1 127.0.0.1 4004 typ host", "b")
+	if at := netip.MustParseAddr("127.0.0.1"); !n.isRelay(netip.AddrPortFrom(at, 4003)) || n.isRelay(netip.AddrPortFrom(at, 4004)) {
+		t.Error("a relay address is not known from a host's")
 	}
 }
 
@@ -163,7 +178,7 @@ func receive(t *testing.T, conn net.PacketConn) string {
 
 func TestDelayKeepsTheOrder(t *testing.T) {
 	n := newNetwork(t)
-	add(t, n, Rule{"a", "b", Impairment{Delay: 50 * time.Millisecond}})
+	add(t, n, Rule{"a", "b", Impairment{Delay: 50 * time.Millisecond}, false})
 	a, b := listen(t, n, "a"), listen(t, n, "b")
 	start := time.Now()
 	for _, text := range []string{"1", "2", "3", "4", "5"} {
@@ -181,7 +196,7 @@ func TestDelayKeepsTheOrder(t *testing.T) {
 
 func TestCutOneWay(t *testing.T) {
 	n := newNetwork(t)
-	cut := Rule{"a", "b", Impairment{Cut: true}}
+	cut := Rule{"a", "b", Impairment{Cut: true}, false}
 	add(t, n, cut)
 	a, b := listen(t, n, "a"), listen(t, n, "b")
 	send(t, a, "lost", b.LocalAddr())
@@ -198,7 +213,7 @@ func TestCutOneWay(t *testing.T) {
 
 func TestCloseDropsWhatIsDelayed(t *testing.T) {
 	n := New(1)
-	add(t, n, Rule{"*", "*", Impairment{Delay: time.Hour}})
+	add(t, n, Rule{"*", "*", Impairment{Delay: time.Hour}, false})
 	a, b := listen(t, n, "a"), listen(t, n, "b")
 	send(t, a, "never", b.LocalAddr())
 	_ = n.Close()

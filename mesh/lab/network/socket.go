@@ -71,11 +71,11 @@ func (h *hostSocket) ReadFrom(p []byte) (int, net.Addr, error) { return h.socket
 func (h *hostSocket) WriteTo(p []byte, to net.Addr) (int, error) { return h.socket.WriteTo(p, to) }
 
 func (s *socket) WriteTo(p []byte, to net.Addr) (int, error) {
-	hop, _ := s.network.owner(addrPort(to))
-	delay, drop := s.network.fate(s.agent, hop)
+	hop, server := s.network.owner(addrPort(to))
+	delay, drop := s.network.fate(s.agent, hop, server || s.network.isRelay(addrPort(to)))
 	if peer := s.channels.peer(p); peer.IsValid() {
 		final, _ := s.network.owner(peer)
-		more, lost := s.network.fate(s.agent, final)
+		more, lost := s.network.fate(s.agent, final, true)
 		delay, drop = delay+more, drop || lost
 	}
 	return s.network.pass(s.PacketConn, p, to, delay, drop)
@@ -107,7 +107,7 @@ func (s *socket) ReadFrom(p []byte) (int, net.Addr, error) {
 		if !server {
 			return count, from, nil
 		}
-		if _, drop := s.network.fate(hop, s.agent); !drop {
+		if _, drop := s.network.fate(hop, s.agent, true); !drop {
 			return count, from, nil
 		}
 	}
@@ -141,6 +141,6 @@ func (r *relaySocket) WriteTo(p []byte, to net.Addr) (int, error) {
 	if r.network.isLocal(from) {
 		return r.PacketConn.WriteTo(p, to)
 	}
-	delay, drop := r.network.fate(from, final)
+	delay, drop := r.network.fate(from, final, true)
 	return r.network.pass(r.PacketConn, p, to, delay, drop)
 }

@@ -87,7 +87,7 @@ func TestRulesReachThroughTURN(t *testing.T) {
 	if got := receive(t, b); got != "first" {
 		t.Fatalf("got %q", got)
 	}
-	cut := Rule{"a", "b", Impairment{Cut: true}}
+	cut := Rule{"a", "b", Impairment{Cut: true}, false}
 	add(t, n, cut)
 	through(t, n, relayed, "a", b, "b")
 	send(t, b, "back", relayed.LocalAddr())
@@ -111,7 +111,7 @@ func TestAgentOfAnotherProcess(t *testing.T) {
 	t.Cleanup(func() { _ = socket.Close() })
 	relayed, b := allocate(t, server, socket), listen(t, n, "b")
 	n.Learn(addrPort(relayed.LocalAddr()), "far")
-	cut := Rule{"far", "*", Impairment{Cut: true}}
+	cut := Rule{"far", "*", Impairment{Cut: true}, false}
 	add(t, n, cut)
 	for range 5 {
 		send(t, relayed, "lost", b.LocalAddr())
