@@ -40,7 +40,11 @@ func (l *link) open(server string, why purpose) (*connection, error) {
 	if l.conn != nil && l.conn.relayed { // no direct path was found the last time
 		api = l.agent.quick
 	}
-	pc, err := api.NewPeerConnection(l.agent.configuration(server))
+	configuration := l.agent.configuration(server)
+	if why == purposeStandby { // a second direct path would share the fate of the first
+		configuration.ICETransportPolicy = webrtc.ICETransportPolicyRelay
+	}
+	pc, err := api.NewPeerConnection(configuration)
 	if err != nil {
 		return nil, fmt.Errorf("open connection to %s: %w", l.peer, err)
 	}

@@ -237,7 +237,7 @@ func (l *link) answeringServer(why purpose) string {
 	switch {
 	case c == nil:
 	case why == purposeStandby:
-		if server, ok := pool.second(c.server, l.excluded); ok {
+		if server, ok := pool.second(l.relayUsed(), l.excluded); ok {
 			return server
 		}
 	case why == purposeMove:

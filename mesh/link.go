@@ -55,6 +55,7 @@ type link struct {
 	replaced sync.WaitGroup // old connections being closed
 	healing  *healing
 	hopeless atomic.Bool // healing was given up
+	detour   detour
 	pulse    *time.Ticker
 	due      dues
 }
@@ -75,7 +76,7 @@ type attempt struct {
 }
 
 // dues are the times of what happens at intervals.
-type dues struct{ beat, quality, resend, partition, standby, renewal time.Time }
+type dues struct{ beat, quality, faster, resend, partition, standby, renewal time.Time }
 
 func newLink(a *Agent, peer string) *link {
 	l := &link{
@@ -130,18 +131,17 @@ func (l *link) tick(now time.Time) {
 	}{
 		{&l.due.beat, t.Heartbeat, func() { l.beat(l.conn) }},
 		{&l.due.quality, t.Quality, l.reportQuality},
+		{&l.due.faster, t.Quality, l.seekFaster},
 		{&l.due.resend, resendCheck, l.resend},
 		{&l.due.partition, t.PartitionCheck, l.checkPartition},
 		{&l.due.standby, t.Connect / 2, l.keepStandby},
 		{&l.due.renewal, 2 * t.Connect, func() { l.renew(); l.moveAgain() }},
 	} {
-		if now.Before(*d.at) {
-			continue
-		}
-		first := d.at.IsZero()
-		*d.at = now.Add(d.every)
-		if !first {
-			d.work()
+		if first := d.at.IsZero(); first || !now.Before(*d.at) {
+			*d.at = now.Add(d.every)
+			if !first {
+				d.work()
+			}
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (l *link) send(s wire.Signal) {
 
 // gatheringEnded: without a single relay address, waiting is no use.
 func (l *link) gatheringEnded(c *connection) {
-	if l.agent.o.RelayOnly && c.gathered == 0 && l.attempt != nil && l.attempt.c == c {
+	if (l.agent.o.RelayOnly || c.purpose == purposeStandby) && c.gathered == 0 && l.attempt != nil && l.attempt.c == c {
 		l.failed(errors.New("the TURN server gives no relay address"))
 		if l.then != nil && !l.offers() {
 			l.connect() // the offering side cannot know

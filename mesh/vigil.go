@@ -12,7 +12,8 @@ type vigil struct {
 	quiet     int           // ticks since anything arrived
 	flat      int           // ticks since a response arrived
 	lag       time.Duration // how late our ticks come, at worst lately
-	srtt      time.Duration // smoothed round trip, RFC 6298 section 2
+	latest    time.Duration // round trip
+	srtt      time.Duration // smoothed, RFC 6298 section 2
 	rttvar    time.Duration
 	asked     time.Time // when pion was
 	last      time.Time // tick
@@ -60,6 +61,7 @@ func (v *vigil) look(c *connection, counts bool) {
 }
 
 func (v *vigil) roundTrip(rtt time.Duration) {
+	v.latest = rtt
 	if v.srtt == 0 {
 		v.srtt, v.rttvar = rtt, rtt/2
 		return

@@ -123,12 +123,21 @@ func (l *link) switchToSpare(reason string) {
 	l.established()
 }
 
+// relayUsed is the TURN server that the link's path goes through, "" for a
+// direct one.
+func (l *link) relayUsed() string {
+	if l.conn == nil || !l.conn.relayed {
+		return ""
+	}
+	return l.conn.server
+}
+
 // keepStandby makes the second path when the link works and has none.
 func (l *link) keepStandby() {
 	if !l.agent.o.Standby || !l.up || l.spare != nil || l.attempt != nil || !l.ours() || !l.conn.relayed || !l.offers() {
 		return
 	}
-	server, ok := l.agent.pool.second(l.conn.server, l.excluded)
+	server, ok := l.agent.pool.second(l.relayUsed(), l.excluded)
 	if !ok || !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer) {
 		return
 	}
