@@ -13,6 +13,20 @@ import (
 // Unfinished tells whether the run stands in the way of the next one.
 func (s RunSummary) Unfinished() bool { return s.Changes && s.Outcome == "" }
 
+// State is the outcome, or else why there is none: a damaged journal is not
+// believed, and "cut_off" is one without an end that changed nothing.
+func (s RunSummary) State() string {
+	switch {
+	case s.Damage != "":
+		return "damaged"
+	case s.Unfinished():
+		return "unfinished"
+	case s.Outcome == "":
+		return "cut_off"
+	}
+	return s.Outcome
+}
+
 // UnfinishedError says that an earlier run was not ended, or that nobody can
 // read any more whether it was.
 type UnfinishedError struct{ Run RunSummary }

@@ -135,7 +135,7 @@ func (c *runCache) describe(dir, name string, info os.FileInfo) string {
 		}
 		c.reads++
 		r := runbooks.SummarizeRun(filepath.Join(dir, name))
-		entry = cachedRun{info.Size(), info.ModTime(), oneLine(r.Runbook + " " + orUnfinished(r))}
+		entry = cachedRun{info.Size(), info.ModTime(), oneLine(r.Runbook + " " + r.State())}
 	}
 	c.now[name] = entry
 	return entry.Text
@@ -161,11 +161,4 @@ func (a *app) cacheFile(c config) string {
 		dir = filepath.Join(home, ".cache")
 	}
 	return filepath.Join(dir, "meshctl", c.Mesh+".runs.json")
-}
-
-func orUnfinished(r runbooks.RunSummary) string {
-	if r.Outcome == "" {
-		return "unfinished"
-	}
-	return r.Outcome
 }

@@ -16,9 +16,20 @@ func newRunsCmd(a *app) *cobra.Command {
 		newRunsListCmd(a), newRunsShowCmd(a), newRunsResumeCmd(a), newRunsAdoptCmd(a), newRunsAbortCmd(a), newRunsReportCmd(a))
 }
 
+// runDoc is a run as JSON readers get it.
+type runDoc struct {
+	runbooks.RunSummary
+	Outcome string `json:"outcome"` // never empty
+}
+
 func newRunsListCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the runs in the state directory", Args: exactArgs(0, "no arguments"),
+		Long: `list shows every run in the state directory, oldest first. Its outcome is done,
+unknown (changed, but a proof is missing), undone, failed, aborted, overridden or
+refused; unfinished while changes are begun and not ended, which keeps the next run
+from starting; cut_off for a run that changed nothing and has no end; damaged for a
+journal that was changed after it was written.`,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := a.loadConfig()
 			if err != nil {
@@ -28,7 +39,11 @@ func newRunsListCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(map[string]any{"runs": runs}, func(p *page) { p.runs(runs) })
+			docs := make([]runDoc, 0, len(runs))
+			for _, r := range runs {
+				docs = append(docs, runDoc{r, r.State()})
+			}
+			return a.show(map[string]any{"runs": docs}, func(p *page) { p.runs(runs) })
 		},
 	}
 }
@@ -40,16 +55,7 @@ func (p *page) runs(runs []runbooks.RunSummary) {
 	}
 	p.line("%-26s  %-14s  %-20s  %-12s  %-11s  %s", "RUN", "RUNBOOK", "STARTED", "OUTCOME", "UNDELIVERED", "OPERATOR")
 	for _, r := range runs {
-		outcome := r.Outcome
-		switch {
-		case r.Damage != "":
-			outcome = "damaged"
-		case r.Unfinished():
-			outcome = "unfinished"
-		case outcome == "":
-			outcome = "cut off"
-		}
-		p.line("%-26s  %-14s  %-20s  %-12s  %-11d  %s", r.Run, r.Runbook, r.Started.Format(time.RFC3339), outcome, r.Undelivered, r.Operator)
+		p.line("%-26s  %-14s  %-20s  %-12s  %-11d  %s", r.Run, r.Runbook, r.Started.Format(time.RFC3339), r.State(), r.Undelivered, r.Operator)
 		if r.Damage != "" {
 			p.line("  %s %s", p.bad("damage:"), r.Damage)
 		}
