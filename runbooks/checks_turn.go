@@ -29,14 +29,9 @@ func (m *Mesh) TURNServers(ctx context.Context) ([]wire.ServerURI, error) {
 	if err == nil && config.Offered {
 		return wireServers(config.TURNServers)
 	}
-	f, envErr := targets.ReadEnvFile(m.EnvFile)
+	servers, envErr := listIn(m.EnvFile, keyTURN)
 	if envErr != nil {
 		return nil, errors.Join(err, envErr)
-	}
-	value, _ := f.Value(keyTURN)
-	servers, err := wire.ParseServerList(value)
-	if err != nil {
-		return nil, fmt.Errorf("read env file %s: %s: %w", m.EnvFile, keyTURN, err)
 	}
 	return servers, nil
 }

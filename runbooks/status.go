@@ -15,6 +15,7 @@ const (
 	PartRegistry    = "registry"
 	PartController  = "controller"
 	PartTURN        = "turn"
+	PartSTUN        = "stun"
 	PartWitness     = "witness"
 	PartPrometheus  = "prometheus"
 	PartCertificate = "certificate"
@@ -70,7 +71,7 @@ func (e *Engine) Status(ctx context.Context) Status {
 	s.census = sync.OnceValues(func() (*census, error) { return e.Mesh.takeCensus(ctx) })
 	s.lists = sync.OnceValue(func() turnLists { return e.Mesh.readTURNLists(ctx) })
 	questions := []func(context.Context) []Part{
-		s.signalingParts, s.controllerPart, s.turnParts, s.witnessPart, s.prometheusPart, s.certificatePart,
+		s.signalingParts, s.controllerPart, s.turnParts, s.stunParts, s.witnessPart, s.prometheusPart, s.certificatePart,
 		s.agentsPart, s.connectionsPart, s.latencyPart, s.runParts, s.driftParts,
 	}
 	answers := make([][]Part, len(questions))

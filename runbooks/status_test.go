@@ -85,6 +85,8 @@ func TestStatus(t *testing.T) {
 	healthy.says(t, "signaling signaling-2", probes.Pass, "3 agents known")
 	healthy.says(t, PartRegistry, probes.Pass, "crosses")
 	healthy.says(t, "turn "+l.TURN[1].URI.String(), probes.Pass, "both ways")
+	stun := func(i int) string { return "stun stun:" + l.TURN[i].URI.Address() }
+	healthy.says(t, stun(1), probes.Pass, "answers")
 	healthy.says(t, PartConnections, probes.Pass, "6 of 6 connected (6 relay)")
 	healthy.says(t, PartLatency, probes.Pass, "relay p50")
 	healthy.says(t, PartPrometheus, probes.Skip, "not configured")
@@ -100,6 +102,8 @@ func TestStatus(t *testing.T) {
 	}
 	broken.says(t, "turn "+l.TURN[1].URI.String(), probes.Fail, "port is closed")
 	broken.says(t, "turn "+l.TURN[0].URI.String(), probes.Pass, "both ways")
+	broken.says(t, stun(1), probes.Fail, "closed")
+	broken.says(t, stun(0), probes.Pass, "answers")
 	broken.says(t, "signaling signaling-3", probes.Fail, "401")
 	broken.says(t, PartRegistry, probes.Pass, "crosses")
 	broken.says(t, PartController, probes.Fail, "HTML")
@@ -140,6 +144,9 @@ func TestStatusSeesDrift(t *testing.T) {
 	s = statusUntil(t, e, "drift agents", probes.Warn) // links move only when told to
 	s.says(t, "drift env file", probes.Pass, "same 1 TURN server")
 	s.says(t, "drift agents", probes.Warn, "links use servers that no list has")
+
+	write(l.EnvFile, "TURN_SERVERS="+l.TURN[2].URI.String()+"\nSTUN_SERVERS=turn:127.0.0.1:9,nonsense\n")
+	e.Status(t.Context()).says(t, PartSTUN, probes.Unknown, "STUN_SERVERS: entry 2")
 
 	write(nginx, "upstream signaling {")
 	if err := os.Remove(l.EnvFile); err != nil {

@@ -163,17 +163,19 @@ func (s *survey) latencyPart(ctx context.Context) []Part {
 	return []Part{p}
 }
 
-// turnLists are the lists of TURN servers that the mesh has.
+// turnLists are the lists of TURN servers that the mesh has, and that of STUN
+// servers in its env file.
 type turnLists struct {
-	file, given        []wire.ServerURI // env file, controller
-	fileErr, givenErr  error
-	offered, fileThere bool
+	file, given, stun          []wire.ServerURI // env file, controller, env file
+	fileErr, givenErr, stunErr error
+	offered, fileThere         bool
 }
 
 func (m *Mesh) readTURNLists(ctx context.Context) turnLists {
 	var l turnLists
 	if l.fileThere = m.EnvFile != "" && m.Sites.EnvHost == ""; l.fileThere {
-		l.file, l.fileErr = turnEntries(m.EnvFile)
+		l.file, l.fileErr = listIn(m.EnvFile, keyTURN)
+		l.stun, l.stunErr = listIn(m.EnvFile, keySTUN)
 	}
 	config, err := m.Controller.Config(ctx)
 	switch {

@@ -17,22 +17,35 @@ import (
 // names.
 func (s *survey) turnParts(ctx context.Context) []Part {
 	lists := s.lists()
-	union := unite(lists.file, lists.given)
-	parts := make([]Part, len(union))
-	var probing sync.WaitGroup
-	for i, uri := range union {
-		probing.Go(func() {
-			if !uri.IsTURN() {
-				parts[i] = partOf(PartTURN, uri.String(), probes.STUN{Target: uri, Roots: s.mesh.Sites.Roots}.Run(ctx))
-				return
-			}
-			parts[i] = partOf(PartTURN, uri.String(), s.mesh.turnProbe(uri).Run(ctx))
-		})
-	}
-	probing.Wait()
+	parts := s.probeEach(ctx, PartTURN, unite(lists.file, lists.given))
 	if len(parts) == 0 {
 		parts = append(parts, Part{Kind: PartTURN, Verdict: probes.Unknown, Summary: "neither the env file nor the controller names a TURN server"})
 	}
+	return parts
+}
+
+// stunParts ask every STUN server that the env file names: it may name none.
+func (s *survey) stunParts(ctx context.Context) []Part {
+	lists := s.lists()
+	if lists.stunErr != nil {
+		return []Part{unknownPart(PartSTUN, "", lists.stunErr)}
+	}
+	return s.probeEach(ctx, PartSTUN, lists.stun)
+}
+
+func (s *survey) probeEach(ctx context.Context, kind string, servers []wire.ServerURI) []Part {
+	parts := make([]Part, len(servers))
+	var probing sync.WaitGroup
+	for i, uri := range servers {
+		probing.Go(func() {
+			if kind == PartTURN && uri.IsTURN() {
+				parts[i] = partOf(kind, uri.String(), s.mesh.turnProbe(uri).Run(ctx))
+				return
+			}
+			parts[i] = partOf(kind, uri.String(), probes.STUN{Target: uri, Roots: s.mesh.Sites.Roots}.Run(ctx))
+		})
+	}
+	probing.Wait()
 	return parts
 }
 
@@ -52,7 +65,7 @@ func (s *survey) prometheusPart(ctx context.Context) []Part {
 func (s *survey) certificatePart(ctx context.Context) []Part {
 	targets := append([]wire.ServerURI{}, s.mesh.Sites.TLS...)
 	lists := s.lists()
-	for _, uri := range unite(lists.file, lists.given) {
+	for _, uri := range unite(lists.file, lists.given, lists.stun) {
 		if uri.Secure() {
 			targets = append(targets, uri)
 		}

@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,7 +36,7 @@ type TURNList struct {
 // ListTURN asks file, controller, links and servers, all in parallel.
 func (m *Mesh) ListTURN(ctx context.Context) TURNList {
 	list := TURNList{Verdict: probes.Skip, Servers: []TURNServer{}, Problems: []string{}}
-	file, fileErr := turnEntries(m.EnvFile)
+	file, fileErr := listIn(m.EnvFile, keyTURN)
 	var config control.Config
 	var people population
 	var configErr, peopleErr error
@@ -83,13 +84,18 @@ func (s *TURNServer) ask(ctx context.Context, probe probes.TURN) {
 	s.Summary = "relays"
 }
 
-func turnEntries(path string) ([]wire.ServerURI, error) {
+// listIn reads one list of an env file, which has none without the key.
+func listIn(path, key string) ([]wire.ServerURI, error) {
 	f, err := targets.ReadEnvFile(path)
 	if err != nil {
 		return nil, err
 	}
-	value, _ := f.Value(keyTURN)
-	return wire.ParseServerList(value)
+	value, _ := f.Value(key)
+	servers, err := wire.ParseServerList(value)
+	if err != nil {
+		return nil, fmt.Errorf("read env file %s: %s: %w", path, key, err)
+	}
+	return servers, nil
 }
 
 func unite(lists ...[]wire.ServerURI) []wire.ServerURI {
@@ -132,7 +138,7 @@ func linksOn(people population, err error, uri wire.ServerURI) *int {
 // ServerNames are the TURN servers of an env file as HOST:PORT, for
 // completion; an unreadable file has none.
 func ServerNames(path string) []string {
-	entries, err := turnEntries(path)
+	entries, err := listIn(path, keyTURN)
 	if err != nil {
 		return nil
 	}

@@ -31,10 +31,10 @@ func newStatusCmd(a *app) *cobra.Command {
 		Short: "The whole mesh on one screen, asked all at once",
 		Long: `status asks every part of the mesh at once: each signaling server by its own
 address (a registration and an offer that crosses to the next server), the
-controller, every TURN server (data relayed both ways), the witness, Prometheus,
-every certificate that is served; and it counts agents, connections by state and
-path, latency, unfinished runs, audit events that are not delivered, and looks for
-configuration that has drifted apart.
+controller, every TURN server (data relayed both ways) and STUN server, the
+witness, Prometheus, every certificate that is served; and it counts agents,
+connections by state and path, latency, unfinished runs, audit events that are not
+delivered, and looks for configuration that has drifted apart.
 
 It only reads. With everything dead it still gives a whole report, within 6 s or
 --timeout.
@@ -163,9 +163,9 @@ func (p *page) part(part runbooks.Part) {
 	}
 }
 
-// shortName leaves out of a TURN URI what is the same for all.
+// shortName leaves out of a URI what is the same for all of the kind.
 func shortName(part runbooks.Part) string {
-	return strings.TrimPrefix(strings.TrimSuffix(part.Name, "?transport=udp"), "turn:")
+	return strings.TrimPrefix(strings.TrimSuffix(part.Name, "?transport=udp"), part.Kind+":")
 }
 
 var statusText = map[probes.Verdict]string{
