@@ -77,6 +77,10 @@ func (l *link) createOffer(c *connection, restart bool) (webrtc.SessionDescripti
 
 // takeOffer answers an offer of the peer.
 func (l *link) takeOffer(offer wire.SessionDescription) {
+	if c := l.negotiated(offer.SDP); c != nil {
+		l.negotiateAgain(c, offer.SDP)
+		return
+	}
 	if a := l.attempt; a != nil && a.offering {
 		if l.offers() {
 			return // glare: the smaller id's offer wins, and that is ours
@@ -91,17 +95,49 @@ func (l *link) takeOffer(offer wire.SessionDescription) {
 		return
 	}
 	l.begin(attempt{c: c, restart: restart})
-	answer, err := l.createAnswer(c, offer.SDP)
-	if err != nil {
+	if err := l.answer(c, offer.SDP); err != nil {
 		l.failed(err)
-		return
 	}
-	answer.SDP = l.hinted(answer.SDP, answersLine, ufrag(offer.SDP))
-	l.send(wire.Signal{
-		Type:   wire.TypeAnswer,
-		Answer: &wire.SessionDescription{Type: "answer", SDP: answer.SDP},
-	})
-	l.agent.emitSDP("webrtc_answer_created", l.peer, answer.SDP)
+}
+
+// answer answers an offer with a connection.
+func (l *link) answer(c *connection, offer string) error {
+	answer, err := l.createAnswer(c, offer)
+	if err != nil {
+		return err
+	}
+	l.sendAnswer(answer.SDP, offer)
+	return nil
+}
+
+func (l *link) sendAnswer(answer, offer string) {
+	answer = l.hinted(answer, answersLine, ufrag(offer))
+	l.send(wire.Signal{Type: wire.TypeAnswer, Answer: &wire.SessionDescription{Type: "answer", SDP: answer}})
+	l.agent.emitSDP("webrtc_answer_created", l.peer, answer)
+}
+
+// negotiated is the connection whose ICE session an offer goes on with: no
+// other path is wanted.
+func (l *link) negotiated(offer string) *connection {
+	for _, c := range []*connection{l.next, l.conn, l.spare} {
+		if c != nil && !c.over() && c.pc.SignalingState() == webrtc.SignalingStateStable &&
+			sameSession(c.remote(), offer) && ufrag(c.remote()) == ufrag(offer) {
+			return c
+		}
+	}
+	return nil
+}
+
+// negotiateAgain answers an offer that changes something else than the path, as
+// browsers send them. One that comes again is answered again as long as the
+// answer may have been lost.
+func (l *link) negotiateAgain(c *connection, offer string) {
+	switch {
+	case c.remote() != offer:
+		_ = l.answer(c, offer) // without an answer all stays as it is
+	case l.attempt != nil && l.attempt.c == c:
+		l.sendAnswer(c.pc.LocalDescription().SDP, offer)
+	}
 }
 
 // answering is the connection to answer with: the one whose ICE the peer
