@@ -64,8 +64,11 @@ type AgentOptions struct {
 	plain bool // tests: behave as an agent that is not ours
 }
 
-// maxLinks bounds what a signaling server can make an agent open.
-const maxLinks = 1024
+// What a signaling server can make an agent open, and remember.
+const (
+	maxLinks = 1024
+	maxPeers = 10_000
+)
 
 // Agent is one member of a mesh. Its methods may be called from any goroutine.
 type Agent struct {

@@ -109,7 +109,11 @@ func TestRoomForNewLinks(t *testing.T) {
 	if a.link("one-more") != nil {
 		t.Error("more links than there may be")
 	}
-	a.existing("peer-7").hopeless.Store(true)
+	on(t, a, "peer-7", func(l *link) {
+		for range hopelessAfter {
+			l.backOff()
+		}
+	})
 	if a.link("one-more") == nil || a.existing("peer-7") != nil || a.existing("peer-8") == nil {
 		t.Error("the link without hope did not make room")
 	}

@@ -168,6 +168,10 @@ func (l *link) failed(err error) {
 	l.after(l.agent.o.Timing.OfferSilence, l.connect)
 }
 
+// hopelessAfter is how often the whole list has to fail a link that never worked
+// until others go before it.
+const hopelessAfter = 3
+
 // backOff waits 2^n times the base, as every server of the list failed, and
 // then starts over with the whole list. In a partition the healing schedule
 // says when.
@@ -181,6 +185,7 @@ func (l *link) backOff() {
 	wait := min(base<<min(l.rounds, 5), 30*base)
 	wait = wait/2 + rand.N(wait) // a mesh must not try in step
 	l.rounds++
+	l.hopeless.Store(l.conn == nil && l.rounds >= hopelessAfter)
 	l.retrying(l.agent.pool.first(), wait, errListFailed)
 	l.after(wait, l.connect)
 }

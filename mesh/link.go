@@ -54,7 +54,7 @@ type link struct {
 	gone     bool           // the peer left for good
 	replaced sync.WaitGroup // old connections being closed
 	healing  *healing
-	hopeless atomic.Bool // healing was given up
+	hopeless atomic.Bool // healing was given up, or it never worked at all
 	detour   detour
 	pulse    *time.Ticker
 	due      dues

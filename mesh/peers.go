@@ -46,7 +46,7 @@ func (a *Agent) relayed(s wire.Signal) {
 	}
 	if s.Type == wire.TypeOffer {
 		if l := a.link(s.From); l != nil {
-			l.inbox.post(func() { l.takeOffer(*s.Offer) })
+			l.inbox.receive(len(s.Offer.SDP), func() { l.takeOffer(*s.Offer) })
 		}
 		return
 	}
@@ -54,9 +54,9 @@ func (a *Agent) relayed(s wire.Signal) {
 	switch {
 	case l == nil:
 	case s.Type == wire.TypeAnswer:
-		l.inbox.post(func() { l.takeAnswer(*s.Answer) })
+		l.inbox.receive(len(s.Answer.SDP), func() { l.takeAnswer(*s.Answer) })
 	default:
-		l.inbox.post(func() { l.takeCandidate(*s.Candidate) })
+		l.inbox.receive(len(s.Candidate.Candidate), func() { l.takeCandidate(*s.Candidate) })
 	}
 }
 
@@ -81,9 +81,14 @@ func (a *Agent) joined(id string) {
 		return
 	}
 	a.mu.Lock()
-	a.peers[id] = true
+	room := len(a.peers) < maxPeers
+	if room {
+		a.peers[id] = true
+	}
 	a.mu.Unlock()
-	a.discovered(id)
+	if room {
+		a.discovered(id)
+	}
 }
 
 // left: a peer that signaling has lost is not one that its link has lost.
@@ -92,7 +97,7 @@ func (a *Agent) left(id string) {
 	delete(a.peers, id)
 	a.mu.Unlock()
 	if l := a.existing(id); l != nil {
-		l.inbox.post(l.peerLeft)
+		l.inbox.receive(0, l.peerLeft)
 	}
 }
 
@@ -103,7 +108,7 @@ func (a *Agent) discovered(id string) {
 		l = a.link(id)
 	}
 	if l != nil {
-		l.inbox.post(l.kick)
+		l.inbox.receive(0, l.kick)
 	}
 }
 
@@ -111,7 +116,7 @@ func (a *Agent) discovered(id string) {
 // is back.
 func (a *Agent) kickLinks() {
 	for _, l := range a.allLinks() {
-		l.inbox.post(l.retry)
+		l.inbox.receive(0, l.retry)
 	}
 }
 
@@ -157,8 +162,9 @@ func (a *Agent) link(peer string) *link {
 	return l
 }
 
-// giveUpOne makes room: a link whose healing was given up is ended. Agents that
-// crash and come back under new names would fill the list by and by.
+// giveUpOne makes room: a link without hope is ended. Agents that crash and come
+// back under new names would fill the list by and by, and so would those that
+// a registry never forgets.
 func (a *Agent) giveUpOne() {
 	for peer, l := range a.links {
 		if l.hopeless.Load() {
