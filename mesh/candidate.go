@@ -6,8 +6,12 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// maxCandidates bounds the candidates of one description.
-const maxCandidates = 64
+// The candidates of one description, each of which is an address that ICE sends
+// to. In its text browsers repeat them for every media section.
+const (
+	maxCandidates = 64
+	maxInText     = 4 * maxCandidates
+)
 
 // takeCandidate adds a candidate of the peer to the connection whose
 // description has its username fragment, or keeps it for one that is to come.

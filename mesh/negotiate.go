@@ -3,6 +3,7 @@ package mesh
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -173,6 +174,9 @@ func (l *link) createAnswer(c *connection, offer string) (webrtc.SessionDescript
 // describePeer sets the peer's description and adds its candidates that came
 // before.
 func (l *link) describePeer(c *connection, kind webrtc.SDPType, sdp string) error {
+	if n := strings.Count(sdp, "\na=candidate:"); n > maxInText {
+		return fmt.Errorf("set remote %s: %d candidates, more than %d", kind, n, maxInText)
+	}
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: kind, SDP: sdp}); err != nil {
 		return fmt.Errorf("set remote %s: %w", kind, err)
 	}

@@ -65,13 +65,13 @@ func (s *signaling) register(ctx context.Context, server *url.URL) (*websocket.C
 
 // introduce sends the register frame and waits until it is acknowledged.
 func (s *signaling) introduce(ctx context.Context, conn *websocket.Conn) (wire.Signal, error) {
-	conn.SetReadLimit(wire.MaxFrame)
+	conn.SetReadLimit(longestFrame)
 	hello := wire.Signal{Type: wire.TypeRegister, AgentID: s.id}
 	if err := conn.Write(ctx, websocket.MessageText, hello.Encode()); err != nil {
 		return wire.Signal{}, lostError(err)
 	}
 	for {
-		_, frame, err := conn.Read(ctx)
+		frame, err := s.read(ctx, conn)
 		if err != nil {
 			return wire.Signal{}, lostError(err)
 		}
@@ -81,6 +81,8 @@ func (s *signaling) introduce(ctx context.Context, conn *websocket.Conn) (wire.S
 			return wire.Signal{}, err
 		case signal.Type == wire.TypeError:
 			return wire.Signal{}, fmt.Errorf("the server says %.200q", signal.Message)
+		case signal.Type == wire.TypeRegistered && signal.AgentID != s.id:
+			return wire.Signal{}, fmt.Errorf("the server has registered us as %.200q", signal.AgentID)
 		case signal.Type == wire.TypeRegistered:
 			return signal, nil
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 const (
 	triesOnTimeout = 3           // per signaling server and pass
 	provenFor      = time.Second // how long a frame or pong proves that signaling lives
+	longestFrame   = 64 << 20    // that is read to its end, so that the next one is found
 )
 
 // signaling keeps an agent registered with one of several servers.
@@ -37,6 +40,7 @@ type signaling struct {
 	server    *url.URL // last one that took us
 	fallovers int
 	better    *better       // registration to change over to
+	brief     int           // registrations in a row that ended at once; only run changes it
 	over      chan struct{} // closed when no server will ever take us again
 }
 
@@ -57,11 +61,21 @@ func newSignaling(o AgentOptions, emit emitter, receive func(wire.Signal)) (*sig
 	return s, err
 }
 
+// order is that of the list, but a server that takes us and drops us at once
+// comes last.
+func (s *signaling) order() []*url.URL {
+	if s.brief < 2 {
+		return s.urls
+	}
+	next := slices.Index(s.urls, s.server) + 1
+	return slices.Concat(s.urls[next:], s.urls[:next])
+}
+
 // connect makes one pass over the servers.
 func (s *signaling) connect(ctx context.Context) (*websocket.Conn, error) {
 	var errs []error
 	attempt := 0
-	for _, server := range s.urls {
+	for _, server := range s.order() {
 		for try := 1; try <= triesOnTimeout; try++ {
 			attempt++
 			conn, registered, err := s.register(ctx, server)
@@ -110,7 +124,13 @@ func (s *signaling) run(ctx context.Context, conn *websocket.Conn) {
 	defer s.emit("agent_disconnected", "", nil)
 	defer close(s.over)
 	for {
+		began := time.Now()
 		err := s.serve(ctx, conn)
+		if time.Since(began) < s.timing.Register {
+			s.brief++
+		} else {
+			s.brief = 0
+		}
 		next := s.change()
 		if ctx.Err() != nil {
 			if next != nil {
@@ -119,7 +139,7 @@ func (s *signaling) run(ctx context.Context, conn *websocket.Conn) {
 			return
 		}
 		if next != nil {
-			conn = next
+			conn, s.brief = next, 0
 			continue
 		}
 		s.emit("signaling_connection_lost", "", metadata{"server": s.server.Redacted(), "error": err.Error()})
@@ -136,7 +156,11 @@ func (s *signaling) reconnect(ctx context.Context) *websocket.Conn {
 		InitialInterval: s.timing.Backoff, MaxInterval: 30 * s.timing.Backoff,
 		Multiplier: 2, RandomizationFactor: 0.5,
 	}
-	for pause := s.spread(); ; pause = wait.NextBackOff() {
+	pause := s.spread()
+	for range s.brief - len(s.urls) { // every server has dropped us at once
+		pause = wait.NextBackOff()
+	}
+	for ; ; pause = wait.NextBackOff() {
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -156,6 +180,20 @@ func (s *signaling) reconnect(ctx context.Context) *websocket.Conn {
 // of a server lose theirs in the same moment, and one of them cannot know.
 func (s *signaling) spread() time.Duration { return rand.N(s.timing.Spread) }
 
+// read gives the next frame. One that is longer than any of the protocol comes
+// without its end, and cannot be decoded.
+func (s *signaling) read(ctx context.Context, conn *websocket.Conn) ([]byte, error) {
+	_, r, err := conn.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	frame, err := io.ReadAll(io.LimitReader(r, wire.MaxFrame+1))
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+	}
+	return frame, err
+}
+
 // serve reads frames until the socket is lost.
 func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {
 	var pinger sync.WaitGroup
@@ -166,8 +204,9 @@ func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {
 	defer cancel()
 	defer func() { _ = conn.CloseNow() }()
 	defer s.use(nil)
+	var evicted time.Time
 	for {
-		_, frame, err := conn.Read(ctx)
+		frame, err := s.read(ctx, conn)
 		if err != nil {
 			return lostError(err)
 		}
@@ -175,8 +214,13 @@ func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {
 		signal, err := wire.DecodeSignal(frame)
 		switch {
 		case err != nil: // one bad frame is no reason to lose the good ones
+		case signal.Type == wire.TypeRegistered && signal.AgentID != s.id: // not meant for us
 		case signal.Type == wire.TypeAgentLeft && signal.AgentID == s.id:
 			// The server took the end of our older socket for ours.
+			if time.Since(evicted) < s.timing.Register {
+				return errors.New("the server says again and again that this agent has left")
+			}
+			evicted = time.Now()
 			if err := s.send(ctx, wire.Signal{Type: wire.TypeRegister, AgentID: s.id}); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ const MaxFrame = 256 << 10
 const (
 	maxID     = 256    // bytes of an agent id
 	maxAgents = 10_000 // agents in one registered frame
+	maxLine   = 4096   // bytes of a candidate; one line of an SDP
 )
 
 // The types of signaling frames. Others may exist and are to be ignored.
@@ -76,6 +77,16 @@ type Candidate struct {
 	UsernameFragment *string `json:"usernameFragment"`
 }
 
+func (c Candidate) length() int {
+	n := len(c.Candidate)
+	for _, text := range []*string{c.SDPMid, c.UsernameFragment} {
+		if text != nil {
+			n += len(*text)
+		}
+	}
+	return n
+}
+
 // DecodeSignal reads a frame and checks that it has the fields its type needs.
 // A frame of a type not listed here decodes without checks; callers ignore it.
 func DecodeSignal(frame []byte) (Signal, error) {
@@ -109,6 +120,9 @@ func (s Signal) check() error {
 	case TypeAnswer:
 		return s.relayed(s.Answer != nil && s.Answer.SDP != "", "answer.sdp")
 	case TypeCandidate:
+		if s.Candidate != nil && s.Candidate.length() > maxLine {
+			return fmt.Errorf("candidate: longer than %d bytes", maxLine)
+		}
 		return s.relayed(s.Candidate != nil, "candidate")
 	}
 	return nil

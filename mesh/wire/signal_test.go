@@ -79,6 +79,7 @@ func TestDecodeSignalRefuses(t *testing.T) {
 		{"answer with an offer", `{"type":"answer","from":"a","to":"b","offer":{"type":"offer","sdp":"v=0"}}`, "no answer.sdp"},
 		{"candidate without candidate", `{"type":"ice-candidate","from":"a","to":"b"}`, "no candidate"},
 		{"candidate line out of range", `{"type":"ice-candidate","from":"a","to":"b","candidate":{"sdpMLineIndex":65536}}`, "sdpMLineIndex"},
+		{"long candidate", `{"type":"ice-candidate","from":"a","to":"b","candidate":{"candidate":"","sdpMid":"` + strings.Repeat("x", maxLine+1) + `"}}`, "longer than 4096"},
 		{"long id", `{"type":"register","agent_id":"` + strings.Repeat("a", 257) + `"}`, "longer than 256"},
 		{"large", `{"type":"` + strings.Repeat("x", MaxFrame) + `"}`, "more than 262144"},
 	} {
