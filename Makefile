@@ -9,7 +9,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PREFIX  ?= /usr/local
 
-.PHONY: all build test check lint gen bench soak crash fuzz cross install clean
+.PHONY: all build test check lint gen bench cases soak crash fuzz cross install clean
 
 all: build test check
 
@@ -60,6 +60,12 @@ bench:
 	  $(GO) test -run '^$$' -bench 'RoundTrips|HundredEchoes|ManyServers|SilentServer' -benchtime 3x ./probes && \
 	  $(GO) test -run '^$$' -bench 'Uclient' -benchtime 1x ./probes && \
 	  $(GO) test -run '^$$' -bench 'ScanStats' -benchtime 5x ./mesh/control; } | awk -f .ci/bench.awk
+
+# cases breaks a mesh in the ways of docs/agent.md, "Known faults", and prints
+# when each was found and recovered from.
+cases:
+	$(GO) test -count 1 -p 1 -v -run '^TestCase' ./mesh ./mesh/lab ./mesh/sentinel ./runbooks | \
+	  awk '/: case |^(---|FAIL|ok)/ { print } /^FAIL/ { failed = 1 } END { exit failed }'
 
 # soak looks for what only time shows: no path that is slow, jittery and lossy
 # may be taken for a dead one. SOAK is how long.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -126,7 +127,9 @@ func (r *recorder) byAll(t *testing.T, l *Lab, since time.Time, name string, mat
 // wait longest: the end of its longest silence since then.
 func (l *Lab) back(t testing.TB, since time.Time) time.Duration {
 	t.Helper()
-	if err := l.Steady(t.Context(), 0); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := l.Steady(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
 	var last time.Time
