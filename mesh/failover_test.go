@@ -32,7 +32,7 @@ func withTraffic(f *traffic) func(*AgentOptions) {
 
 // unhurried is for links that a busy machine shall not break.
 func unhurried(o *AgentOptions) {
-	o.Timing.Disconnected, o.Timing.Connect = 20*time.Second, 5*time.Second
+	o.Timing.Disconnected, o.Timing.Connect = 20*time.Second, 20*time.Second
 }
 
 func TestFailoverWhenTURNDies(t *testing.T) {
@@ -254,7 +254,7 @@ func TestUselessServersArePassedOver(t *testing.T) {
 
 func TestReloadAndReconnectMoveToTheFirstServer(t *testing.T) {
 	old, replacement := newRelay(t, true), newRelay(t, true)
-	m, f := newTestMesh(t), newTraffic(20*time.Millisecond)
+	m, f := newTestMesh(t), newTraffic(100*time.Millisecond)
 	m.addRelayed(3, uris(old), func(o *AgentOptions) {
 		unhurried(o)
 		withTraffic(f)(o)
