@@ -41,6 +41,13 @@ func (l *link) recognise(sdp string) {
 	l.identity = identity
 }
 
+// startedAnew tells that the offer comes from another agent under the peer's
+// name. One of ours has one identity for all its connections; others can have
+// one for each.
+func (l *link) startedAnew(offer string) bool {
+	return l.identity != "" && sdpLine(offer, purposeLine) != "" && sdpLine(offer, "a=fingerprint:") != l.identity
+}
+
 func purposeOf(sdp string) purpose {
 	switch p := purpose(strings.TrimSpace(sdpLine(sdp, purposeLine))); p {
 	case purposeMove, purposeStandby:

@@ -233,9 +233,13 @@ func (l *link) fallbackUnnecessary(path string) {
 // of the list, a standby to another one than is in use. An offer of a plain
 // agent for a link that works is a planned move too. Else the server used so
 // far is suspect here as well, unless its attempt has just begun: then it is
-// the peer's server that failed faster.
-func (l *link) answeringServer(why purpose) string {
-	c, pool := l.conn, l.agent.pool
+// the peer's server that failed faster; or the peer is a new agent, which knows
+// nothing about that server.
+func (l *link) answeringServer(offer string) string {
+	c, pool, why := l.conn, l.agent.pool, purposeOf(offer)
+	if l.startedAnew(offer) {
+		return l.chooseAnyhow()
+	}
 	if a := l.attempt; a != nil && time.Since(a.began) > l.agent.o.Timing.Connect/2 {
 		l.excluded[a.c.server] = time.Now() // the peer tries again
 	}

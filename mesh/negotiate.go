@@ -89,7 +89,7 @@ func (l *link) takeOffer(offer wire.SessionDescription) {
 		l.abandon()
 	}
 	why := purposeOf(offer.SDP)
-	server := l.answeringServer(why)
+	server := l.answeringServer(offer.SDP)
 	c, restart, err := l.answering(offer.SDP, server, why)
 	if err != nil {
 		l.failed(err)

@@ -92,3 +92,31 @@ func TestNothingWaitsForAPlainAgent(t *testing.T) {
 		return nil
 	})
 }
+
+// TestPeerThatStartsAnewBlamesNoServer: its offer can come before its old
+// connections are known to be closed. Only from the same agent it means that the
+// path was given up.
+func TestPeerThatStartsAnewBlamesNoServer(t *testing.T) {
+	a := newTestMesh(t).add("a1", func(o *AgentOptions) {
+		o.TURNServers, o.RelayOnly = parseList(t, "turn:a,turn:b"), true
+	})
+	const ours = purposeLine + "connect\r\n"
+	for _, test := range []struct {
+		offer string
+		kind  int32
+		want  string
+	}{
+		{"a=fingerprint:new\r\n" + ours, kindOurs, "turn:a"},
+		{"a=fingerprint:known\r\n" + ours, kindOurs, "turn:b"},
+		{"a=fingerprint:new\r\n", kindPlain, "turn:b"}, // a browser has one for each connection
+	} {
+		l := newLink(a, "peer")
+		l.timer.Stop()
+		l.pulse.Stop()
+		l.kind.Store(test.kind)
+		l.conn, l.up, l.identity = &connection{server: "turn:a", relayed: true, vigil: vigil{quiet: 100}}, true, "known\r\n"
+		if got := l.answeringServer(test.offer); got != test.want {
+			t.Errorf("%q is answered on %s, want %s", test.offer, got, test.want)
+		}
+	}
+}

@@ -166,7 +166,7 @@ func checkOutages(t *testing.T, l *Lab, since time.Time) {
 }
 
 func TestMeshMovesToTheSpareServer(t *testing.T) {
-	l := startLab(t, Options{Agents: 3})
+	l := startLab(t, Options{Agents: 3, Agent: patient})
 	l.mustBeSteady(t, 200*time.Millisecond)
 	admin, spare := l.admin(t), l.TURN[2].URI
 	list := []string{spare.String(), l.TURN[1].URI.String()}
