@@ -130,17 +130,28 @@ func (l *link) timedOut() {
 	}
 }
 
-// patience is the time for one attempt. It grows when the whole list failed:
-// then the network or the machine may just be slow. An attempt that may use a
-// direct path waits for it before it takes a relay.
+// patience is the time for the attempt under way. It grows when the whole list
+// failed, or attempts beside a path that works: then the network or the machine
+// may just be slow. Beside such a path the answering side leaves it to the peer
+// to give up. An attempt that may use a direct path waits for it before it takes
+// a relay.
 func (l *link) patience() time.Duration {
 	t := l.agent.o.Timing
 	patience := t.Connect
 	if !l.agent.o.RelayOnly {
 		patience += t.Fallback
 	}
-	return patience * time.Duration(1+min(l.rounds, 4))
+	longer := min(l.rounds, mostPatient)
+	if a := l.attempt; a.c.purpose != purposeConnect {
+		longer = min(l.setbacks, mostPatient)
+		if !a.offering {
+			longer = mostPatient + 1
+		}
+	}
+	return patience * time.Duration(1+longer)
 }
+
+const mostPatient = 4
 
 // failed ends an attempt: its TURN server is excluded for this link and the
 // next one is tried without delay. The answering side leaves that to the peer
@@ -156,6 +167,7 @@ func (l *link) failed(err error) {
 		l.excluded[server] = time.Now()
 	}
 	if l.up {
+		l.setbacks++
 		return // a move is tried again by and by
 	}
 	l.tries++

@@ -40,6 +40,7 @@ type link struct {
 	spare    *connection // a second path that works; nil: none
 	tries    int         // attempts that failed since the link was up
 	rounds   int         // times the whole TURN list failed since then
+	setbacks int         // attempts beside a path that works that failed in a row
 	falling  bool        // the link left a TURN server and is not up again
 	moving   bool        // a planned move is not done
 	excluded exclusions
@@ -267,7 +268,7 @@ func (l *link) report(state, reason string) {
 // promote makes the connection of the attempt the one in use, or the spare.
 func (l *link) promote() {
 	c := l.attempt.c
-	l.attempt = nil
+	l.attempt, l.setbacks = nil, 0
 	l.stopTimer()
 	c.relayed = c.usesRelay()
 	c.vigil = vigil{}

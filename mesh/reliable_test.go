@@ -200,6 +200,38 @@ func plannedMove(t *testing.T, start startTURN) {
 	}
 }
 
+// TestMoveTakesTheTimeItNeeds: beside a path that works there is no hurry, and
+// an answer that takes longer than one attempt does not keep a link where it is
+// for ever.
+func TestMoveTakesTheTimeItNeeds(t *testing.T) {
+	first, second := newRelay(t, true), newRelay(t, true)
+	m := newTestMesh(t)
+	m.addRelayed(2, uris(first, second), unhurried)
+	m.onServer(first.uri)
+	const connect, late = 400 * time.Millisecond, 600 * time.Millisecond
+	for i, a := range m.agents {
+		l, set := a.existing(m.agents[1-i].ID()), make(chan struct{})
+		l.inbox.post(func() {
+			a.o.Timing.Connect, l.due.renewal = connect, time.Time{}
+			close(set)
+		})
+		<-set
+	}
+	m.signal.intercept(func(s wire.Signal, forward func(wire.Signal)) bool {
+		if s.Type == wire.TypeAnswer {
+			time.AfterFunc(late, func() { forward(s) })
+		}
+		return s.Type == wire.TypeAnswer
+	})
+	for _, a := range m.agents {
+		a.MoveOff(first.uri)
+	}
+	m.onServer(second.uri)
+	if n := m.events.count("turn_fallback_initiated"); n != 0 {
+		t.Errorf("%d turn_fallback_initiated events of planned moves\n%s", n, m.events.tail(100))
+	}
+}
+
 func TestStandbyTakesOver(t *testing.T) { onEachTURN(t, standbyTakesOver) }
 
 func standbyTakesOver(t *testing.T, start startTURN) {

@@ -97,8 +97,10 @@ func (l *link) lost(reason string) {
 	}
 	l.up = false
 	if l.attempt != nil && !l.attempt.restart {
-		// A move or a standby under way becomes what recovers the link.
+		// A move or a standby under way becomes what recovers the link, and has no
+		// more time than that.
 		l.attempt.c.purpose = purposeConnect
+		l.after(l.patience()-time.Since(l.attempt.began), l.timedOut)
 	}
 	l.leaveServer(reason)
 	l.kick()
