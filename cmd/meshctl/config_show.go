@@ -91,7 +91,9 @@ type settingList struct {
 func (l *settingList) walk(key string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
-		if !v.IsNil() {
+		if b, ok := reflect.TypeAssert[*bool](v); ok && b != nil { // false is said too
+			l.add(key, fmt.Sprint(*b))
+		} else if !v.IsNil() {
 			l.walk(key, v.Elem())
 		}
 	case reflect.Struct:

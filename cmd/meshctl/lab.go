@@ -31,7 +31,7 @@ type labOptions struct {
 	turn, dir         string
 	registry, metrics string
 	lb                string
-	media             bool
+	media, direct     bool
 	seedOnly, noDedup bool
 	scale             float64
 	faults            []string
@@ -57,6 +57,7 @@ Faults (also while it runs, with "meshctl lab fault"):
 	choiceFlag(cmd, &o.lb, "lb", "`BALANCER` in front of the signaling servers: none, or nginx (Debian's), which the agents then use", "none", "nginx")
 	choiceFlag(cmd, &o.metrics, "metrics", "`SERVER` of metrics: none, or prometheus (Debian's, from PATH)", "none", "prometheus")
 	flags.StringVar(&o.dir, "dir", "", "put configuration, env file and journals into this `DIR` (default: a temporary one)")
+	flags.BoolVar(&o.direct, "direct", false, "agents may use direct paths; else they use TURN only")
 	flags.BoolVar(&o.media, "media", false, "agents also send each other an Opus track, so that RTP and SRTP exist")
 	flags.BoolVar(&o.seedOnly, "seed-only", false, "a bare mesh: /stats with states only, no optional endpoints")
 	flags.BoolVar(&o.noDedup, "no-dedup", false, "a witness that takes the same event twice")
@@ -121,7 +122,7 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 	}
 	l, err := lab.Start(ctx, lab.Options{
 		Dir: o.dir, Agents: o.agents, NoAgents: o.agents == 0, TURN: o.turn, Registry: o.registry, LB: o.lb, Metrics: o.metrics,
-		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Media: o.media, Check: turnCheck,
+		SeedOnly: o.seedOnly, NoDedup: o.noDedup, Media: o.media, Direct: o.direct, Check: turnCheck,
 	})
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func oneOf(flag, value string, of ...string) error {
 }
 
 func (a *app) serveLab(ctx context.Context, l *lab.Lab, o labOptions) error {
-	doc, err := writeLabConfig(l, o.scale)
+	doc, err := writeLabConfig(l, o)
 	if err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ type (
 )
 
 // writeLabConfig writes configuration and key files into the lab's directory.
-func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
+func writeLabConfig(l *lab.Lab, o labOptions) (labDoc, error) {
 	adminKey, witnessKey := filepath.Join(l.Dir, "admin.key"), filepath.Join(l.Dir, "witness.key")
 	for path, key := range map[string]string{adminKey: l.AdminKey.Reveal(), witnessKey: l.WitnessKey.Reveal()} {
 		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
@@ -253,8 +254,8 @@ func writeLabConfig(l *lab.Lab, scale float64) (labDoc, error) {
 	file := labFile{
 		Mesh: "lab", StateDir: filepath.Join(l.Dir, "state"),
 		Controller: labEndpoint{l.ControllerURL, adminKey}, Witness: labEndpoint{l.WitnessURL, witnessKey}, Prometheus: labEndpoint{URL: l.PrometheusURL},
-		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: true, Loopback: true},
-		Timings: labTimings{scale}, Lab: labConfig{l.ControlURL},
+		TURN: labTURN{l.EnvFile}, Agents: labAgents{RelayOnly: !o.direct, Loopback: true},
+		Timings: labTimings{o.scale}, Lab: labConfig{l.ControlURL},
 	}
 	if b := l.Balancer; b.URL != "" {
 		file.Balancer = &labBalancer{b.URL, b.File, b.Upstream, b.Test, b.Reload}

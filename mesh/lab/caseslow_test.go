@@ -28,9 +28,8 @@ func TestCase22SlowPaths(t *testing.T) {
 		t.Run(test.fault, func(t *testing.T) {
 			t.Parallel()
 			var r recorder
-			l := startLab(t, Options{Agents: 2, Check: allocates, Agent: r.on(func(o *mesh.AgentOptions) {
+			l := startLab(t, Options{Agents: 2, Direct: true, Check: allocates, Agent: r.on(func(o *mesh.AgentOptions) {
 				patient(o)
-				o.RelayOnly = false
 				o.Timing.Quality, o.Timing.Connect = o.Timing.Keepalive, 10*time.Second // seven slow round trips
 			})})
 			l.mustBeSteady(t, 200*time.Millisecond)

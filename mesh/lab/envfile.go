@@ -34,11 +34,12 @@ SIGNALING_PORT=%s
 	fmt.Fprintf(&b, "STUN_SERVERS=\"%s\"\n", strings.Join(stun, ","))
 	fmt.Fprintf(&b, "TURN_SERVERS=\"%s\"   # first one is preferred\n", strings.Join(turn, ","))
 	b.WriteString(credentialLines(l.Username, l.Password))
-	b.WriteString(`TURN_FALLBACK_TIMEOUT_MS=5000
-
-PRODUCTION_MODE=true
-ICE_TRANSPORT_POLICY=relay # no direct paths
-ALLOW_SELF_SIGNED_CERTS=false
+	policy := "relay # no direct paths"
+	if l.options.Direct {
+		policy = "all"
+	}
+	fmt.Fprintf(&b, "TURN_FALLBACK_TIMEOUT_MS=5000\n\nPRODUCTION_MODE=true\nICE_TRANSPORT_POLICY=%s\n", policy)
+	b.WriteString(`ALLOW_SELF_SIGNED_CERTS=false
 ENABLE_CERT_VALIDATION=true
 ENABLE_SRTP_KEY_ROTATION=true
 SRTP_KEY_ROTATION_INTERVAL_MS=86400000

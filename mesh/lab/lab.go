@@ -43,6 +43,7 @@ type Options struct {
 	Registry        string        // of the signaling servers: "shared", or "separate"; "" = shared
 	LB              string        // in front of signaling: "none", or "nginx" as a child process; "" = none
 	Metrics         string        // "none", or "prometheus" as a child process; "" = none
+	Direct          bool          // agents may use direct paths; else relays only
 	Media           bool          // agents also send each other an Opus track of silence
 	SeedOnly        bool          // controller and signaling offer only what the oldest servers in the field do
 	NoDedup         bool          // the witness stores an event again that it has already
@@ -50,8 +51,8 @@ type Options struct {
 	// Check makes the check of TURN servers that agents use, from the lab's
 	// credentials; nil: they do not check.
 	Check func(username string, password secret.Secret) mesh.TURNCheck
-	// Agent changes what an agent is started with, whose ID is set; nil: all are
-	// relay-only, with mesh.LabTiming.
+	// Agent changes what an agent is started with, whose ID is set; nil: nothing,
+	// and mesh.LabTiming.
 	Agent func(*mesh.AgentOptions)
 }
 
@@ -265,7 +266,7 @@ func (l *Lab) observe() {
 
 func (l *Lab) agentOptions() mesh.AgentOptions {
 	o := mesh.AgentOptions{
-		Username: l.Username, Password: l.Password, RelayOnly: true, Loopback: true, Media: l.options.Media,
+		Username: l.Username, Password: l.Password, RelayOnly: !l.options.Direct, Loopback: true, Media: l.options.Media,
 		Timing: mesh.LabTiming(), Emit: l.witness.add,
 	}
 	if l.options.Check != nil {
