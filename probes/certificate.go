@@ -15,22 +15,15 @@ import (
 	"time"
 )
 
-// The life that a certificate must have left, as a share of its whole life and
-// as a time; the time holds only for one that was issued for at least twice as
-// long.
-const (
-	warnShare, warnLeft = 3, 7 * 24 * time.Hour // a third: when an ACME client renews
-	failShare, failLeft = 6, 24 * time.Hour     // a sixth: half the time to renew is lost
-)
-
 // Certificate is what a server presents, to be judged as a client that trusts
 // Roots and asks for Name would (RFC 5280, RFC 9525). It asks nobody: a missing
 // intermediate is not fetched, as most clients do not.
 type Certificate struct {
-	Chain []*x509.Certificate // as served, the server's own first
-	Name  string              // host name or IP address that clients ask for; "" is not compared
-	Roots *x509.CertPool      // nil = the system's
-	Now   time.Time
+	Chain  []*x509.Certificate // as served, the server's own first
+	Name   string              // host name or IP address that clients ask for; "" is not compared
+	Roots  *x509.CertPool      // nil = the system's
+	Limits Limits              // of the life that is left
+	Now    time.Time
 }
 
 // Judge returns what there is to know of the certificate, and the problems:
@@ -53,15 +46,15 @@ func (c Certificate) leaf() *x509.Certificate { return c.Chain[0] }
 // life judges the time that is left.
 func (c Certificate) life() (code, detail string) {
 	leaf := c.leaf()
-	left, whole := leaf.NotAfter.Sub(c.Now), leaf.NotAfter.Sub(leaf.NotBefore)
+	left, whole, limits := leaf.NotAfter.Sub(c.Now), leaf.NotAfter.Sub(leaf.NotBefore), c.Limits.orDefault()
 	switch {
 	case left < 0:
 		return CodeCertExpired, "for " + days(-left) + ", since " + day(leaf.NotAfter)
 	case c.Now.Before(leaf.NotBefore):
 		return CodeCertNotYetValid, "in " + days(leaf.NotBefore.Sub(c.Now)) + ", from " + day(leaf.NotBefore)
-	case left < whole/failShare || left < failLeft && whole >= 2*failLeft:
+	case limits.LifeFail.shorter(left, whole):
 		return CodeCertUrgent, "in " + days(left) + ", on " + day(leaf.NotAfter)
-	case left < whole/warnShare || left < warnLeft && whole >= 2*warnLeft:
+	case limits.LifeWarn.shorter(left, whole):
 		return CodeCertExpiring, "in " + days(left) + ", on " + day(leaf.NotAfter)
 	}
 	for _, above := range c.path()[1:] {

@@ -21,6 +21,7 @@ type Handshake struct {
 	Server  netip.AddrPort // asked in place of the address that Target resolves to; not valid = that
 	Roots   *x509.CertPool // certificate authorities; nil = the system's
 	Timeout time.Duration  // of the whole probe; 0 = as long as the quick schedule
+	Limits  Limits         // of the certificate's life; zero = DefaultLimits
 }
 
 // Run asks once and reports tls.ok or what was wrong.
@@ -50,7 +51,7 @@ func (p Handshake) findings(ctx context.Context) []Finding {
 		return []Finding{refusalFinding(err, nil)}
 	}
 	defer s.close()
-	c := Certificate{Chain: s.secured.chain, Name: p.Target.Host, Roots: p.Roots, Now: time.Now()}
+	c := Certificate{Chain: s.secured.chain, Name: p.Target.Host, Roots: p.Roots, Limits: p.Limits, Now: time.Now()}
 	facts, problems := c.Judge()
 	facts = append(s.facts(), facts...)
 	if p.Target.Scheme != SchemeTLS {

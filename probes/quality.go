@@ -118,19 +118,13 @@ func (s *series) result() *Quality {
 	return &q
 }
 
-// Shares of packets that may be lost.
-const (
-	lossWarns = 0.02
-	lossFails = 0.05
-)
-
 // finding judges the loss.
-func (q *Quality) finding(ctx context.Context) (Finding, bool) {
-	if q == nil || q.Loss < lossWarns || interrupted(ctx) {
+func (q *Quality) finding(ctx context.Context, limits Limits) (Finding, bool) {
+	if q == nil || 100*q.Loss < limits.LossWarn || interrupted(ctx) {
 		return Finding{}, false
 	}
 	f := newFinding(CodeRelayLoss, q.detail())
-	if q.Loss < lossFails {
+	if 100*q.Loss < limits.LossFail {
 		f.Verdict = Warn
 	}
 	return f, true

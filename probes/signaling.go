@@ -32,6 +32,7 @@ type Signaling struct {
 	Balancer bool   // URL is a balancer's: its health is not that of a server
 	Roots    *x509.CertPool
 	Timeout  time.Duration // of each server's registration; 0 = as long as the quick schedule
+	Limits   Limits        // of the certificate's life; zero = DefaultLimits
 }
 
 // Run registers and reports signaling.ok, or names the step that failed.
@@ -56,7 +57,7 @@ func (p Signaling) findings(ctx context.Context) []Finding {
 	if p.Other != "" {
 		findings = append(findings, p.cross(ctx, me))
 	}
-	return append(findings, me.judged(p.Roots)...)
+	return append(findings, me.judged(p.Roots, p.Limits)...)
 }
 
 // refused turns the error of join into findings.
@@ -168,11 +169,11 @@ func (m *member) leave() {
 
 // judged are the problems with a certificate that was accepted: it may expire
 // soon.
-func (m *member) judged(roots *x509.CertPool) []Finding {
+func (m *member) judged(roots *x509.CertPool, limits Limits) []Finding {
 	if len(m.chain) == 0 {
 		return nil
 	}
-	_, problems := Certificate{Chain: m.chain, Roots: roots, Now: time.Now()}.Judge()
+	_, problems := Certificate{Chain: m.chain, Roots: roots, Limits: limits, Now: time.Now()}.Judge()
 	return problems
 }
 

@@ -17,6 +17,7 @@ type STUN struct {
 	Roots    *x509.CertPool // certificate authorities for TLS and DTLS; nil = the system's
 	Timeout  time.Duration  // of the whole probe; 0 = two schedules
 	Schedule Schedule       // zero = QuickSchedule
+	Limits   Limits         // of the certificate's life; zero = DefaultLimits
 }
 
 // Run asks once and reports stun.ok or what was wrong.
@@ -48,7 +49,7 @@ func (p STUN) ask(ctx context.Context) []Finding {
 	defer s.close()
 	x, err := s.binding(ctx)
 	if err != nil {
-		return append([]Finding{refusalFinding(s.inside(err), s.facts())}, s.judged(p.Target, p.Roots)...)
+		return append([]Finding{refusalFinding(s.inside(err), s.facts())}, s.judged(p.Target, p.Roots, p.Limits)...)
 	}
 	facts := append(s.facts(), Fact{"mapped", x.reply.mapped.String()})
 	if x.reply.software != "" {
@@ -57,5 +58,5 @@ func (p STUN) ask(ctx context.Context) []Finding {
 	if x.rtt > 0 {
 		facts = append(facts, Fact{"rtt_ms", millis(x.rtt)})
 	}
-	return append([]Finding{newFinding(CodeSTUNOK, "", facts...)}, s.judged(p.Target, p.Roots)...)
+	return append([]Finding{newFinding(CodeSTUNOK, "", facts...)}, s.judged(p.Target, p.Roots, p.Limits)...)
 }

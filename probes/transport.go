@@ -206,11 +206,11 @@ func (s *socket) inside(err error) error {
 }
 
 // judged are the problems with the certificate that the server presented.
-func (s *socket) judged(target wire.ServerURI, roots *x509.CertPool) []Finding {
+func (s *socket) judged(target wire.ServerURI, roots *x509.CertPool, limits Limits) []Finding {
 	if s.secured == nil {
 		return nil
 	}
-	_, problems := Certificate{Chain: s.secured.chain, Name: target.Host, Roots: roots, Now: time.Now()}.Judge()
+	_, problems := Certificate{Chain: s.secured.chain, Name: target.Host, Roots: roots, Limits: limits, Now: time.Now()}.Judge()
 	return problems
 }
 

@@ -29,6 +29,7 @@ type TURN struct {
 	Rate        float64        // packets a second; 0 = 50
 	Timeout     time.Duration  // of the whole probe but the quality phase and the release; 0 = three schedules
 	Schedule    Schedule       // zero = QuickSchedule
+	Limits      Limits         // of loss and of the certificate's life; zero = DefaultLimits
 
 	redirected bool // by another server, which ends here
 }
@@ -85,7 +86,7 @@ func (p TURN) Check(ctx context.Context) (latency time.Duration, err error) {
 
 // trusted refuses a server whose certificate its users would refuse.
 func (p TURN) trusted(s *socket) error {
-	for _, problem := range s.judged(p.Target, p.Roots) {
+	for _, problem := range s.judged(p.Target, p.Roots, p.Limits) {
 		if problem.Verdict == Fail {
 			return &Refusal{
 				Code: problem.Code, Step: "handshake", Server: s.server.String(),
@@ -186,7 +187,7 @@ func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
 	if err != nil {
 		return []Finding{refusalFinding(p.named(err), nil)}, nil
 	}
-	problems := c.socket.judged(p.Target, p.Roots)
+	problems := c.socket.judged(p.Target, p.Roots, p.Limits)
 	if untrusted := slices.ContainsFunc(problems, func(f Finding) bool { return f.Verdict == Fail }); untrusted {
 		defer func() { c.socket.close() }()
 		return append(p.anonymous(bounded, ctx, c), problems...), nil
@@ -203,7 +204,7 @@ func (p TURN) findings(ctx context.Context) (all []Finding, quality *Quality) {
 		all = []Finding{run.prove(bounded)}
 	}
 	run.release(ctx, c)
-	for _, more := range []func() (Finding, bool){run.gateway, func() (Finding, bool) { return run.quality.finding(ctx) }} {
+	for _, more := range []func() (Finding, bool){run.gateway, func() (Finding, bool) { return run.quality.finding(ctx, p.Limits.orDefault()) }} {
 		if f, bad := more(); bad {
 			all = append(all, f)
 		}
