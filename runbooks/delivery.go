@@ -159,12 +159,8 @@ func (p *DeliveryPart) judge(limits Thresholds) {
 	}
 }
 
-// The limits of what a path may lose before it is sent again, in percent, and
-// how many packets it takes to say so.
-const (
-	packetLossWarn, packetLossFail = 2, 5
-	enoughProbes                   = 50
-)
+// enoughProbes is how many packets it takes to say what a path loses.
+const enoughProbes = 50
 
 func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 	d := DeliveryProblem{From: p.From, To: p.To, Verdict: probes.Pass}
@@ -174,11 +170,8 @@ func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 		wrong = append(wrong, text)
 	}
 	limit := func(value, warn, fail float64, text string) {
-		switch {
-		case value > fail:
-			add(probes.Fail, fmt.Sprintf(text, value, fail))
-		case value > warn:
-			add(probes.Warn, fmt.Sprintf(text, value, warn))
+		if verdict, limit := over(value, warn, fail); verdict != probes.Pass {
+			add(verdict, fmt.Sprintf(text, value, limit))
 		}
 	}
 	switch {
@@ -189,7 +182,7 @@ func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 	default:
 		limit(100*float64(p.Lost)/float64(p.Sent), limits.MessageLossWarn, limits.MessageLossFail, "%.1f %% lost (limit %g %%)")
 		if p.Probes >= enoughProbes {
-			limit(100*float64(p.ProbesLost)/float64(p.Probes), packetLossWarn, packetLossFail, "the path loses %.1f %% of packets (limit %g %%)")
+			limit(100*float64(p.ProbesLost)/float64(p.Probes), limits.LossWarn, limits.LossFail, "the path loses %.1f %% of packets (limit %g %%)")
 		}
 		limit(millis(p.LatencyP95), limits.DeliveryLatencyWarn, limits.DeliveryLatencyFail, "p95 %.0f ms (limit %g ms)")
 	}

@@ -51,20 +51,23 @@ func (m *Mesh) measuredLatency(ctx context.Context, links answer) answer {
 		}
 		a.facts["rtt_p50_ms_"+path.name], a.facts["rtt_p95_ms_"+path.name] = path.rtt.P50, path.rtt.P95
 		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", path.name, path.rtt.P50, path.rtt.P95))
-		a.verdict = a.verdict.Worse(latencyVerdict(path.rtt.P95, path.warn, path.fail))
+		verdict, _ := over(path.rtt.P95, path.warn, path.fail)
+		a.verdict = a.verdict.Worse(verdict)
 	}
 	a.summary = strings.Join(said, "; ") + " (Prometheus, last 5 minutes)"
 	return a
 }
 
-func latencyVerdict(p95, warn, fail float64) probes.Verdict {
+// over is the verdict on a value of which more is worse, and the limit that it
+// is over.
+func over(value, warn, fail float64) (verdict probes.Verdict, limit float64) {
 	switch {
-	case p95 > fail:
-		return probes.Fail
-	case p95 > warn:
-		return probes.Warn
+	case value > fail:
+		return probes.Fail, fail
+	case value > warn:
+		return probes.Warn, warn
 	}
-	return probes.Pass
+	return probes.Pass, warn
 }
 
 // linkLatency judges fresh values of all connected links, or answers unknown.
@@ -118,7 +121,8 @@ func judgeLatency(direct, relay []float64, without int, limits Thresholds) answe
 		p50, p95 := quantile(group.values, 0.5), quantile(group.values, 0.95)
 		a.facts["rtt_p50_ms_"+group.name], a.facts["rtt_p95_ms_"+group.name] = p50, p95
 		said = append(said, fmt.Sprintf("%s p50 %.1f ms, p95 %.1f ms", group.name, p50, p95))
-		a.verdict = a.verdict.Worse(latencyVerdict(p95, group.warn, group.fail))
+		verdict, _ := over(p95, group.warn, group.fail)
+		a.verdict = a.verdict.Worse(verdict)
 	}
 	a.summary = strings.Join(said, "; ")
 	return a

@@ -38,7 +38,7 @@ type Mesh struct {
 
 // turnProbe asks one TURN server of the mesh as its agents would.
 func (m *Mesh) turnProbe(server wire.ServerURI) probes.TURN {
-	return probes.TURN{Target: server, Credentials: m.TURN, Roots: m.Sites.Roots}
+	return probes.TURN{Target: server, Credentials: m.TURN, Roots: m.Sites.Roots, Limits: m.Thresholds.Limits}
 }
 
 // Sites are the parts of the mesh by their own addresses, for those who ask
@@ -60,9 +60,10 @@ type SignalingSite struct{ Name, URL string }
 // there is none.
 type Upstream struct{ File, Name, Host string }
 
-// Thresholds are the limits that turn numbers into verdicts. Rates are
-// percentages, latencies milliseconds.
+// Thresholds are the limits that turn numbers into verdicts. Rates and shares
+// are percentages, latencies milliseconds.
 type Thresholds struct {
+	probes.Limits
 	SuccessRateWarn, SuccessRateFail         float64
 	FailedConnections                        int
 	ErrorsPerWindow                          int
@@ -70,11 +71,14 @@ type Thresholds struct {
 	RTTRelayWarn, RTTRelayFail               float64
 	MessageLossWarn, MessageLossFail         float64
 	DeliveryLatencyWarn, DeliveryLatencyFail float64
+	JitterWarn, JitterFail                   float64
+	RelayShareWarn, RelayShareFail           float64 // of connected links, unless the mesh is relay-only
 }
 
 // DefaultThresholds are the documented defaults (docs/design.md).
 func DefaultThresholds() Thresholds {
 	return Thresholds{
+		Limits: probes.DefaultLimits(), JitterWarn: 30, JitterFail: 100, RelayShareWarn: 20, RelayShareFail: 50,
 		SuccessRateWarn: 95, SuccessRateFail: 80,
 		FailedConnections: 10, ErrorsPerWindow: 10,
 		RTTDirectWarn: 300, RTTDirectFail: 500,

@@ -124,16 +124,16 @@ func (g *PeerGrid) judgeLink(l wire.Link, limits Thresholds) {
 		g.limit(l, *l.RTTMillis, warn, fail, "round trip %.0f ms (limit %g ms)")
 	}
 	if l.LossTx != nil {
-		g.limit(l, 100**l.LossTx, 2, 5, "%.0f %% of what it sends is lost (limit %g %%)")
+		g.limit(l, 100**l.LossTx, limits.LossWarn, limits.LossFail, "%.0f %% of what it sends is lost (limit %g %%)")
+	}
+	if l.JitterMillis != nil {
+		g.limit(l, *l.JitterMillis, limits.JitterWarn, limits.JitterFail, "jitter %.0f ms (limit %g ms)")
 	}
 }
 
 func (g *PeerGrid) limit(l wire.Link, value, warn, fail float64, text string) {
-	switch {
-	case value > fail:
-		g.problem(probes.Fail, l.Local, l.Peer, fmt.Sprintf(text, value, fail))
-	case value > warn:
-		g.problem(probes.Warn, l.Local, l.Peer, fmt.Sprintf(text, value, warn))
+	if verdict, limit := over(value, warn, fail); verdict != probes.Pass {
+		g.problem(verdict, l.Local, l.Peer, fmt.Sprintf(text, value, limit))
 	}
 }
 

@@ -3,6 +3,7 @@ package runbooks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -368,6 +369,9 @@ func TestStatusOfConnections(t *testing.T) {
 		{"ours do not count", `{"total_agents":2,"connections":[{"state":"connected","local":"meshctl-x-1"}]}`, 0, probes.Unknown, "no connections"},
 		{"half", `{"total_agents":2,"connections":[{"state":"connected","path":"host"},{"state":"failed"}]}`, 2, probes.Fail, "1 of 2 connected (1 host); 1 failed"},
 		{"nine of ten", `{"total_agents":2,"connections":[` + strings.Repeat(`{"state":"connected"},`, 9) + `{"state":"new"}]}`, 2, probes.Warn, "9 of 10 connected (9 unsaid); 1 new"},
+		{"one of three relayed", links("host", "host", "relay"), 2, probes.Warn, "3 of 3 connected (2 host, 1 relay); 33 % are relayed (limit 20 %)"},
+		{"most relayed", links("host", "relay", "relay"), 2, probes.Fail, "67 % are relayed (limit 50 %)"},
+		{"paths that are not all said", links("relay", "relay", ""), 2, probes.Pass, "3 of 3 connected (2 relay, 1 unsaid)"},
 		{"not JSON", `{"total_agents":2`, 2, probes.Unknown, "no usable statistics"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -375,11 +379,25 @@ func TestStatusOfConnections(t *testing.T) {
 			m := &Mesh{Controller: client(t, control.Options{URL: server}), Thresholds: DefaultThresholds()}
 			s := &survey{mesh: m, signaling: func() []signalingAnswer { return []signalingAnswer{{agents: tt.agents}} }}
 			s.census = func() (*census, error) { return m.takeCensus(t.Context()) }
+			s.lists = func() turnLists { return turnLists{fileThere: true} }
 			if p := s.connectionsPart(t.Context())[0]; p.Verdict != tt.verdict || !strings.Contains(p.Summary, tt.said) {
 				t.Errorf("%s %q, want %s %q", p.Verdict, p.Summary, tt.verdict, tt.said)
 			}
+			m.RelayOnly = true
+			if p := s.connectionsPart(t.Context())[0]; strings.Contains(p.Summary, "are relayed") {
+				t.Errorf("in a relay-only mesh: %s", p.Summary)
+			}
 		})
 	}
+}
+
+// links are the /stats of connected links over these paths.
+func links(paths ...string) string {
+	var all []string
+	for _, path := range paths {
+		all = append(all, fmt.Sprintf(`{"state":"connected","path":%q}`, path))
+	}
+	return `{"total_agents":2,"connections":[` + strings.ReplaceAll(strings.Join(all, ","), `,"path":""`, "") + `]}`
 }
 
 // A mesh that is too large to be read is not called broken.

@@ -110,7 +110,27 @@ func (s *survey) connectionsPart(context.Context) []Part {
 	if p.Verdict != probes.Pass {
 		p.Hint = fmt.Sprintf("at least %.0f %% should be; see which in the controller's /stats", limits.SuccessRateWarn)
 	}
+	s.judgeRelayShare(&p, c)
 	return []Part{p}
+}
+
+// judgeRelayShare says when more links are relayed than should have to be. That
+// a mesh is relay-only is known from its env file.
+func (s *survey) judgeRelayShare(p *Part, c *census) {
+	lists, limits := s.lists(), s.mesh.Thresholds
+	if s.mesh.RelayOnly || !lists.fileThere || lists.fileErr != nil || c.paths[unsaid] > 0 || c.states[wire.StateConnected] == 0 {
+		return
+	}
+	share := 100 * float64(c.paths[wire.PathRelay]) / float64(c.states[wire.StateConnected])
+	verdict, limit := over(share, limits.RelayShareWarn, limits.RelayShareFail)
+	if verdict == probes.Pass {
+		return
+	}
+	p.Verdict = p.Verdict.Worse(verdict)
+	p.Summary += fmt.Sprintf("; %.0f %% are relayed (limit %g %%)", share, limit)
+	if p.Hint == "" {
+		p.Hint = "meshctl mesh peers --why A,B says why a path is not direct"
+	}
 }
 
 // noConnections: two agents or more should have some.

@@ -42,7 +42,7 @@ func (s *survey) probeEach(ctx context.Context, kind string, servers []wire.Serv
 				parts[i] = partOf(kind, uri.String(), s.mesh.turnProbe(uri).Run(ctx))
 				return
 			}
-			parts[i] = partOf(kind, uri.String(), probes.STUN{Target: uri, Roots: s.mesh.Sites.Roots}.Run(ctx))
+			parts[i] = partOf(kind, uri.String(), probes.STUN{Target: uri, Roots: s.mesh.Sites.Roots, Limits: s.mesh.Thresholds.Limits}.Run(ctx))
 		})
 	}
 	probing.Wait()
@@ -76,7 +76,9 @@ func (s *survey) certificatePart(ctx context.Context) []Part {
 	reports := make([]probes.Report, len(targets))
 	var asking sync.WaitGroup
 	for i, target := range targets {
-		asking.Go(func() { reports[i] = probes.Handshake{Target: target, Roots: s.mesh.Sites.Roots}.Run(ctx) })
+		asking.Go(func() {
+			reports[i] = probes.Handshake{Target: target, Roots: s.mesh.Sites.Roots, Limits: s.mesh.Thresholds.Limits}.Run(ctx)
+		})
 	}
 	asking.Wait()
 	return []Part{nearestExpiry(targets, reports, time.Now())}

@@ -31,7 +31,7 @@ func (s *survey) askSignaling(ctx context.Context) []signalingAnswer {
 		}
 		asking.Go(func() {
 			answers[i] = splitRegistry(probes.Signaling{
-				URL: site.URL, ID: fmt.Sprintf("%s%s-%d", wire.OwnPrefix, s.run, i), Other: other, Roots: s.mesh.Sites.Roots,
+				URL: site.URL, ID: fmt.Sprintf("%s%s-%d", wire.OwnPrefix, s.run, i), Other: other, Roots: s.mesh.Sites.Roots, Limits: s.mesh.Thresholds.Limits,
 			}.Run(ctx))
 		})
 	}
@@ -84,7 +84,7 @@ func (s *survey) signalingParts(ctx context.Context) []Part {
 
 func (s *survey) balancerPart(ctx context.Context) *Part {
 	p := partOf(PartSignaling, "balancer", probes.Signaling{
-		URL: s.mesh.Sites.Balancer, ID: wire.OwnPrefix + s.run + "-b", Balancer: true, Roots: s.mesh.Sites.Roots,
+		URL: s.mesh.Sites.Balancer, ID: wire.OwnPrefix + s.run + "-b", Balancer: true, Roots: s.mesh.Sites.Roots, Limits: s.mesh.Thresholds.Limits,
 	}.Run(ctx))
 	return &p
 }
