@@ -10,19 +10,16 @@ type Limits struct {
 }
 
 // CertificateLife is what a certificate must have left: a share of its whole
-// life in percent, and a time, which holds only for one that was issued for at
+// life in percent, and days, which hold only for one that was issued for at
 // least twice as long.
-type CertificateLife struct {
-	Percent float64
-	Left    time.Duration
-}
+type CertificateLife struct{ Percent, Days float64 }
 
 // DefaultLimits: an ACME client renews when a third of the life is left; at a
 // sixth half the time to renew is lost.
 func DefaultLimits() Limits {
 	return Limits{
 		LossWarn: 2, LossFail: 5,
-		LifeWarn: CertificateLife{100.0 / 3, 7 * 24 * time.Hour}, LifeFail: CertificateLife{100.0 / 6, 24 * time.Hour},
+		LifeWarn: CertificateLife{100.0 / 3, 7}, LifeFail: CertificateLife{100.0 / 6, 1},
 	}
 }
 
@@ -35,5 +32,6 @@ func (l Limits) orDefault() Limits {
 
 // shorter tells whether too little of a life is left.
 func (l CertificateLife) shorter(left, whole time.Duration) bool {
-	return float64(left) < float64(whole)*l.Percent/100 || left < l.Left && whole >= 2*l.Left
+	days, all := left.Hours()/24, whole.Hours()/24
+	return days < all*l.Percent/100 || days < l.Days && all >= 2*l.Days
 }

@@ -13,7 +13,7 @@ import (
 // into another verdict.
 func TestLimits(t *testing.T) {
 	strict, lax := probes.DefaultLimits(), probes.DefaultLimits()
-	strict.LifeWarn, strict.LifeFail = probes.CertificateLife{Percent: 90}, probes.CertificateLife{Percent: 50, Left: 30 * 24 * time.Hour}
+	strict.LifeWarn, strict.LifeFail = probes.CertificateLife{Percent: 90}, probes.CertificateLife{Percent: 50, Days: 30}
 	lax.LifeWarn, lax.LifeFail = probes.CertificateLife{}, probes.CertificateLife{}
 	lax.LossWarn, lax.LossFail = 90, 95
 

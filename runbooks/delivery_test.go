@@ -8,6 +8,19 @@ import (
 	"github.com/infrafabric/meshctl/probes"
 )
 
+// What a path may lose is what the thresholds say.
+func TestLossOfAPathByItsThresholds(t *testing.T) {
+	limits := DefaultThresholds()
+	limits.LossWarn, limits.LossFail = 15, 25
+	path := mesh.PairResult{Connected: true, Probes: 100, Tally: mesh.Tally{Sent: 1, Received: 1}}
+	for lost, want := range map[int]probes.Verdict{15: probes.Pass, 16: probes.Warn, 26: probes.Fail} {
+		path.ProbesLost = lost
+		if d := judgeDirection(path, limits); d.Verdict != want {
+			t.Errorf("%d of 100 lost: %s %q, want %s", lost, d.Verdict, d.Summary, want)
+		}
+	}
+}
+
 // The average of all pairs must not hide a bad direction.
 func TestWorstDirectionDecides(t *testing.T) {
 	fine := mesh.Tally{Sent: 1000, Received: 1000, LatencyP95: 10 * time.Millisecond}

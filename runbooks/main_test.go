@@ -135,6 +135,7 @@ func testThresholds() Thresholds {
 	limits := DefaultThresholds()
 	for _, ms := range []*float64{
 		&limits.DeliveryLatencyWarn, &limits.DeliveryLatencyFail, &limits.RTTDirectWarn, &limits.RTTDirectFail, &limits.RTTRelayWarn, &limits.RTTRelayFail,
+		&limits.JitterWarn, &limits.JitterFail,
 	} {
 		*ms = 60_000
 	}

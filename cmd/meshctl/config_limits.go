@@ -7,25 +7,52 @@ import (
 	"github.com/infrafabric/meshctl/runbooks"
 )
 
-func (t thresholdsConfig) apply(to *runbooks.Thresholds) {
-	for _, f := range []struct{ from, to *float64 }{
-		{t.SuccessRateWarn, &to.SuccessRateWarn}, {t.SuccessRateFail, &to.SuccessRateFail},
-		{t.RTTDirectWarn, &to.RTTDirectWarn}, {t.RTTDirectFail, &to.RTTDirectFail},
-		{t.RTTRelayWarn, &to.RTTRelayWarn}, {t.RTTRelayFail, &to.RTTRelayFail},
-		{t.MessageLossWarn, &to.MessageLossWarn}, {t.MessageLossFail, &to.MessageLossFail},
-		{t.DeliveryLatencyWarn, &to.DeliveryLatencyWarn}, {t.DeliveryLatencyFail, &to.DeliveryLatencyFail},
-	} {
-		if f.from != nil {
-			*f.to = *f.from
+// pair is a threshold with two keys: where it warns and where it fails.
+type pair struct {
+	key   string
+	set   [2]**float64 // what the configuration says
+	limit [2]*float64  // what holds
+	max   float64
+	below bool // bad is what lies below
+}
+
+// pairs are all thresholds but the two that are counts.
+func (t *thresholdsConfig) pairs(d *runbooks.Thresholds) []pair {
+	set := func(warn, fail **float64) [2]**float64 { return [2]**float64{warn, fail} }
+	limit := func(warn, fail *float64) [2]*float64 { return [2]*float64{warn, fail} }
+	return []pair{
+		{"success_rate_%s_percent", set(&t.SuccessRateWarn, &t.SuccessRateFail), limit(&d.SuccessRateWarn, &d.SuccessRateFail), 100, true},
+		{"rtt_direct_%s_ms", set(&t.RTTDirectWarn, &t.RTTDirectFail), limit(&d.RTTDirectWarn, &d.RTTDirectFail), maxMilliseconds, false},
+		{"rtt_relay_%s_ms", set(&t.RTTRelayWarn, &t.RTTRelayFail), limit(&d.RTTRelayWarn, &d.RTTRelayFail), maxMilliseconds, false},
+		{"message_loss_%s_percent", set(&t.MessageLossWarn, &t.MessageLossFail), limit(&d.MessageLossWarn, &d.MessageLossFail), 100, false},
+		{"delivery_latency_%s_ms", set(&t.DeliveryLatencyWarn, &t.DeliveryLatencyFail), limit(&d.DeliveryLatencyWarn, &d.DeliveryLatencyFail), maxMilliseconds, false},
+		{"packet_loss_%s_percent", set(&t.PacketLossWarn, &t.PacketLossFail), limit(&d.LossWarn, &d.LossFail), 100, false},
+		{"jitter_%s_ms", set(&t.JitterWarn, &t.JitterFail), limit(&d.JitterWarn, &d.JitterFail), maxMilliseconds, false},
+		{"relay_share_%s_percent", set(&t.RelayShareWarn, &t.RelayShareFail), limit(&d.RelayShareWarn, &d.RelayShareFail), 100, false},
+		{"certificate_%s_percent", set(&t.CertificateWarn, &t.CertificateFail), limit(&d.LifeWarn.Percent, &d.LifeFail.Percent), 100, true},
+		{"certificate_%s_days", set(&t.CertificateWarnDays, &t.CertificateFailDays), limit(&d.LifeWarn.Days, &d.LifeFail.Days), 3650, true},
+	}
+}
+
+// hold gives the thresholds that hold: those of the configuration, else the
+// defaults.
+func (t *thresholdsConfig) hold() runbooks.Thresholds {
+	d := runbooks.DefaultThresholds()
+	for _, p := range t.pairs(&d) {
+		for i, set := range p.set {
+			if *set != nil {
+				*p.limit[i] = **set
+			}
 		}
 	}
 	for _, f := range []struct{ from, to *int }{
-		{t.FailedConnections, &to.FailedConnections}, {t.ErrorsPerWindow, &to.ErrorsPerWindow},
+		{t.FailedConnections, &d.FailedConnections}, {t.ErrorsPerWindow, &d.ErrorsPerWindow},
 	} {
 		if f.from != nil {
 			*f.to = *f.from
 		}
 	}
+	return d
 }
 
 func (t timingsConfig) apply(to *runbooks.Timings) {
@@ -47,26 +74,14 @@ func (t timingsConfig) apply(to *runbooks.Timings) {
 // maxMilliseconds is an hour: a latency beyond that is a typing error.
 const maxMilliseconds = 3600_000
 
-func (t thresholdsConfig) problems(p *problems) {
-	d := runbooks.DefaultThresholds()
-	t.apply(&d)
-	for _, pair := range []struct {
-		key        string
-		warn, fail float64
-		max        float64
-		below      bool // bad is what lies below
-	}{
-		{"success_rate_%s_percent", d.SuccessRateWarn, d.SuccessRateFail, 100, true},
-		{"rtt_direct_%s_ms", d.RTTDirectWarn, d.RTTDirectFail, maxMilliseconds, false},
-		{"rtt_relay_%s_ms", d.RTTRelayWarn, d.RTTRelayFail, maxMilliseconds, false},
-		{"message_loss_%s_percent", d.MessageLossWarn, d.MessageLossFail, 100, false},
-		{"delivery_latency_%s_ms", d.DeliveryLatencyWarn, d.DeliveryLatencyFail, maxMilliseconds, false},
-	} {
-		warn, fail := "thresholds."+fmt.Sprintf(pair.key, "warn"), "thresholds."+fmt.Sprintf(pair.key, "fail")
-		p.within(warn, pair.warn, pair.max)
-		p.within(fail, pair.fail, pair.max)
-		if pair.warn != pair.fail && (pair.warn > pair.fail) != pair.below {
-			p.add(warn, "%v comes after the failure at %v", pair.warn, pair.fail)
+func (t *thresholdsConfig) problems(p *problems) {
+	d := t.hold()
+	for _, pair := range t.pairs(&d) {
+		key := func(which string) string { return "thresholds." + fmt.Sprintf(pair.key, which) }
+		warn, fail := *pair.limit[0], *pair.limit[1]
+		first, second := p.within(key("warn"), warn, pair.max), p.within(key("fail"), fail, pair.max)
+		if first && second && warn != fail && (warn > fail) != pair.below {
+			p.add(key("warn"), "%v comes after the failure at %v", warn, fail)
 		}
 	}
 	p.count("thresholds.failed_connections", d.FailedConnections)
@@ -80,10 +95,12 @@ func (p *problems) count(key string, n int) {
 }
 
 // within also refuses what is not a number.
-func (p *problems) within(key string, value, limit float64) {
-	if !(value >= 0 && value <= limit) {
-		p.add(key, "%v is not between 0 and %v", value, limit)
+func (p *problems) within(key string, value, limit float64) bool {
+	within := value >= 0 && value <= limit
+	if !within {
+		p.add(key, "%v is not between 0 and %.0f", value, limit)
 	}
+	return within
 }
 
 func (t timingsConfig) problems(p *problems) {
@@ -100,16 +117,12 @@ func (t timingsConfig) problems(p *problems) {
 
 // effective has every threshold, the defaults among them.
 func (t thresholdsConfig) effective() thresholdsConfig {
-	d := runbooks.DefaultThresholds()
-	t.apply(&d)
-	return thresholdsConfig{
-		SuccessRateWarn: &d.SuccessRateWarn, SuccessRateFail: &d.SuccessRateFail,
-		FailedConnections: &d.FailedConnections, ErrorsPerWindow: &d.ErrorsPerWindow,
-		RTTDirectWarn: &d.RTTDirectWarn, RTTDirectFail: &d.RTTDirectFail,
-		RTTRelayWarn: &d.RTTRelayWarn, RTTRelayFail: &d.RTTRelayFail,
-		MessageLossWarn: &d.MessageLossWarn, MessageLossFail: &d.MessageLossFail,
-		DeliveryLatencyWarn: &d.DeliveryLatencyWarn, DeliveryLatencyFail: &d.DeliveryLatencyFail,
+	d := t.hold()
+	for _, p := range t.pairs(&d) {
+		*p.set[0], *p.set[1] = p.limit[0], p.limit[1]
 	}
+	t.FailedConnections, t.ErrorsPerWindow = &d.FailedConnections, &d.ErrorsPerWindow
+	return t
 }
 
 func (t timingsConfig) effective() timingsConfig {

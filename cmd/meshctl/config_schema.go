@@ -147,6 +147,16 @@ type thresholdsConfig struct {
 	MessageLossFail     *float64 `yaml:"message_loss_fail_percent"`
 	DeliveryLatencyWarn *float64 `yaml:"delivery_latency_warn_ms"`
 	DeliveryLatencyFail *float64 `yaml:"delivery_latency_fail_ms"`
+	PacketLossWarn      *float64 `yaml:"packet_loss_warn_percent"`
+	PacketLossFail      *float64 `yaml:"packet_loss_fail_percent"`
+	JitterWarn          *float64 `yaml:"jitter_warn_ms"`
+	JitterFail          *float64 `yaml:"jitter_fail_ms"`
+	RelayShareWarn      *float64 `yaml:"relay_share_warn_percent"`
+	RelayShareFail      *float64 `yaml:"relay_share_fail_percent"`
+	CertificateWarn     *float64 `yaml:"certificate_warn_percent"` // of its life left
+	CertificateFail     *float64 `yaml:"certificate_fail_percent"`
+	CertificateWarnDays *float64 `yaml:"certificate_warn_days"`
+	CertificateFailDays *float64 `yaml:"certificate_fail_days"`
 }
 
 // timingsConfig overrides single windows. Scale shrinks all of them, for

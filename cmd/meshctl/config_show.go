@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,6 +114,8 @@ func (l *settingList) walk(key string, v reflect.Value) {
 	default:
 		if d, ok := reflect.TypeAssert[duration](v); ok {
 			l.add(key, strings.TrimPrefix(time.Duration(d).String(), "0s"))
+		} else if number, ok := reflect.TypeAssert[float64](v); ok && number != 0 {
+			l.add(key, strconv.FormatFloat(number, 'g', 6, 64))
 		} else if !v.IsZero() {
 			l.add(key, fmt.Sprint(v.Interface()))
 		}

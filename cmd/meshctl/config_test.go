@@ -7,6 +7,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/infrafabric/meshctl/runbooks"
 )
 
 // The commented configuration says what holds without it, and every example
@@ -77,15 +82,36 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// The commented configuration names every key, but for single thresholds, what
-// only a lab sets, and windows that only a rehearsal changes.
+// The thresholds that the commented configuration shows are those that hold
+// without one.
+func TestThresholdsShownAreTheDefaults(t *testing.T) {
+	_, text, _ := strings.Cut(commentedConfig, "\n#thresholds:\n")
+	text, _, _ = strings.Cut(text, "\n\n")
+	var shown config
+	if err := parseConfig("shown.yaml", []byte("thresholds:\n"+strings.ReplaceAll(text, "#  ", "  ")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	fields := reflect.ValueOf(shown.Thresholds)
+	for i := range fields.NumField() {
+		if fields.Field(i).IsNil() {
+			t.Errorf("%s is not shown", fields.Type().Field(i).Name)
+		}
+	}
+	near := cmpopts.EquateApprox(0, 0.001)
+	if diff := cmp.Diff(runbooks.DefaultThresholds(), shown.Thresholds.hold(), near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The commented configuration names every key, but for what only a lab sets,
+// and windows that only a rehearsal changes.
 func TestEveryKeyIsExplained(t *testing.T) {
 	var walk func(reflect.Type)
 	walk = func(of reflect.Type) {
 		for of.Kind() == reflect.Slice || of.Kind() == reflect.Pointer {
 			of = of.Elem()
 		}
-		if of.Kind() != reflect.Struct || of == reflect.TypeFor[thresholdsConfig]() || of == reflect.TypeFor[timingsConfig]() || of == reflect.TypeFor[labConfig]() {
+		if of.Kind() != reflect.Struct || of == reflect.TypeFor[timingsConfig]() || of == reflect.TypeFor[labConfig]() {
 			return
 		}
 		for field := range of.Fields() {

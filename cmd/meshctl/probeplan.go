@@ -30,6 +30,7 @@ type planner struct {
 	config  config
 	options probeOptions
 	roots   *x509.CertPool
+	limits  probes.Limits
 	peer    netip.AddrPort
 	login   probes.Credentials
 	plan    probePlan
@@ -46,6 +47,7 @@ func (a *app) planProbes(ctx context.Context, kind string, args []string, o prob
 		return probePlan{}, err
 	}
 	p := &planner{app: a, config: c, options: o, id: wire.OwnPrefix + runbooks.NewRunID()}
+	p.limits = c.Thresholds.hold().Limits
 	p.plan.expect = 3 * p.schedule().GiveUp
 	if o.count > 0 {
 		p.plan.expect += time.Duration(float64(o.count) / o.rate * float64(time.Second))
@@ -162,7 +164,7 @@ func (p *planner) addSignaling(args []string) error {
 	}
 	for i, url := range urls {
 		probe := probes.Signaling{
-			URL: url, ID: p.id + "-" + strconv.Itoa(i+1), Other: p.otherSignaling(urls, i), Roots: p.roots,
+			URL: url, ID: p.id + "-" + strconv.Itoa(i+1), Other: p.otherSignaling(urls, i), Roots: p.roots, Limits: p.limits,
 			Balancer: url == p.config.Balancer.URL,
 		}
 		p.task(probe)

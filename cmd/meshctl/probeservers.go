@@ -99,7 +99,7 @@ func (p *planner) turn(place *located) probes.Matrix {
 	return probes.Matrix{
 		Targets: place.targets, Servers: place.servers,
 		TURN: probes.TURN{
-			Credentials: p.login, Peer: p.peer, Roots: p.roots, Pace: &p.pace,
+			Credentials: p.login, Peer: p.peer, Roots: p.roots, Limits: p.limits, Pace: &p.pace,
 			Count: p.options.count, Rate: p.options.rate, Schedule: p.schedule(),
 		},
 	}
@@ -110,9 +110,9 @@ func (l *located) each(ctx context.Context, kind string, p *planner) []probes.Re
 	reports := make([]probes.Report, len(l.targets))
 	var asked sync.WaitGroup
 	for i, target := range l.targets {
-		var probe prober = probes.STUN{Target: target, Server: l.servers[i], Roots: p.roots, Schedule: p.schedule()}
+		var probe prober = probes.STUN{Target: target, Server: l.servers[i], Roots: p.roots, Limits: p.limits, Schedule: p.schedule()}
 		if kind == "tls" {
-			probe = probes.Handshake{Target: target, Server: l.servers[i], Roots: p.roots}
+			probe = probes.Handshake{Target: target, Server: l.servers[i], Roots: p.roots, Limits: p.limits}
 		}
 		asked.Go(func() { reports[i] = probe.Run(ctx) })
 	}

@@ -168,6 +168,8 @@ func relax(config string) error {
 	_, err = f.WriteString(`thresholds:
   rtt_relay_warn_ms: 20000
   rtt_relay_fail_ms: 20000
+  jitter_warn_ms: 20000
+  jitter_fail_ms: 20000
   delivery_latency_warn_ms: 20000
   delivery_latency_fail_ms: 20000
 `)

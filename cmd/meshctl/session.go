@@ -66,7 +66,7 @@ func (s *session) close() {
 func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
 	m := &runbooks.Mesh{
 		Name: c.Mesh, EnvFile: c.TURN.EnvFile, CAFile: c.CAFile, Loopback: c.Agents.Loopback,
-		Agent: mesh.DefaultTiming(), Thresholds: runbooks.DefaultThresholds(), Timings: runbooks.DefaultTimings(),
+		Agent: mesh.DefaultTiming(), Thresholds: c.Thresholds.hold(), Timings: runbooks.DefaultTimings(),
 	}
 	m.Standby = c.Agents.Standby
 	for _, text := range c.Agents.STUNSpare {
@@ -77,7 +77,6 @@ func (a *app) newMesh(c config) (*runbooks.Mesh, error) {
 	if c.Agents.Loopback {
 		m.Agent = mesh.LabTiming()
 	}
-	c.Thresholds.apply(&m.Thresholds)
 	c.Timings.apply(&m.Timings)
 	for _, s := range c.Signaling {
 		m.SignalingURLs = append(m.SignalingURLs, s.URL)
