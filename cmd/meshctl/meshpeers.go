@@ -27,7 +27,8 @@ the mesh measures it, the share of what the agent sends that is lost.
 --why A,B asks both ends for the addresses they offered and what became of every
 pair of them: why the path is not direct.
 
-Exit status: 0 everybody is reached, 3 a link is down, slow or lossy, 4 unknown.`,
+Exit status: 0 everybody is reached, 3 a link is down, slow, unsteady or lossy, 4
+unknown.`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(o.why) > 0 {
@@ -103,7 +104,8 @@ func (p *page) peers(g runbooks.PeerGrid) {
 }
 
 func (p *page) grid(g runbooks.PeerGrid) {
-	cells, width := map[string]string{}, 8
+	const head = "FROM \\ TO"
+	cells, width := map[string]string{}, len(head)
 	for _, l := range g.Links {
 		cells[l.Local+"\n"+l.Peer] = cellText(l)
 		width = max(width, len(cells[l.Local+"\n"+l.Peer]))
@@ -119,7 +121,7 @@ func (p *page) grid(g runbooks.PeerGrid) {
 		}
 		p.line("%s", strings.TrimRight(b.String(), " "))
 	}
-	row("FROM \\ TO", func(peer string) string { return peer })
+	row(head, func(peer string) string { return peer })
 	for _, agent := range g.Agents {
 		row(agent, func(peer string) string {
 			text, known := cells[agent+"\n"+peer]

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/infrafabric/meshctl/mesh/wire"
 	"github.com/infrafabric/meshctl/probes"
 	"github.com/infrafabric/meshctl/runbooks"
 	"github.com/infrafabric/meshctl/runbooks/drill"
@@ -48,6 +49,23 @@ func TestJUnitIsWellFormedWhateverTheTextHolds(t *testing.T) {
 		if count[name] != want {
 			t.Errorf("%d elements %s, want %d", count[name], name, want)
 		}
+	}
+}
+
+// The head of a grid is whole, however short its cells are.
+func TestGridOfFastLinks(t *testing.T) {
+	var b bytes.Buffer
+	rtt := 0.2
+	link := func(local, peer string) wire.Link {
+		return wire.Link{Local: local, Peer: peer, State: wire.StateConnected, Path: wire.PathRelay, RTTMillis: &rtt}
+	}
+	p := (&app{color: "never", getenv: func(string) string { return "" }}).page(&b)
+	p.grid(runbooks.PeerGrid{Agents: []string{"a", "b"}, Links: []wire.Link{link("a", "b"), link("b", "a")}})
+	if err := p.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "FROM \\ TO  a          b\na                     R 0.2ms\nb          R 0.2ms\n\n"; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
 
