@@ -7,8 +7,6 @@ import (
 
 	"github.com/pion/datachannel"
 	"github.com/pion/webrtc/v4"
-
-	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
 const (
@@ -17,6 +15,12 @@ const (
 	// firstBuffer is the read buffer of a channel until a longer message comes.
 	// pion's own reader takes 64 KiB for each, which a full mesh cannot afford.
 	firstBuffer = 2 << 10
+	// longestRead is what a peer can send that minds no limit: more does not fit
+	// SCTP's own buffer. It is read to get to what comes after it.
+	longestRead = 2 << 20
+	// maxChannels is how many channels of a connection the peer may open. Each
+	// one takes a goroutine.
+	maxChannels = 8
 )
 
 // channel is a data channel whose messages are read here, not by pion.
@@ -75,8 +79,8 @@ func (c *connection) read(raw datachannel.Reader, receive func([]byte)) error {
 		case err == nil:
 			c.heard.Add(1)
 			receive(buffer[:n])
-		case errors.Is(err, io.ErrShortBuffer) && len(buffer) < wire.MaxMessage:
-			buffer = make([]byte, min(max(2*len(buffer), n), wire.MaxMessage))
+		case errors.Is(err, io.ErrShortBuffer) && len(buffer) < longestRead:
+			buffer = make([]byte, min(max(2*len(buffer), n), longestRead))
 		case errors.Is(err, io.EOF):
 			return nil
 		default:

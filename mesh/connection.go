@@ -21,6 +21,7 @@ type connection struct {
 	ext        atomic.Pointer[channel] // nil: none yet, or the peer is a plain agent
 	generation atomic.Int64            // of ICE credentials
 	heard      atomic.Uint64           // messages that came on its channels
+	taken      atomic.Int64            // channels that the peer has opened
 	server     string                  // TURN server configured; link.mu guards changes
 	username   string                  // for that server
 	relayed    bool                    // one side was a relay when it was last up
@@ -58,13 +59,11 @@ func (l *link) open(server string, why purpose) (*connection, error) {
 		l.about(c, func() { l.gathered(c, generation, candidate) })
 	})
 	pc.OnDataChannel(func(dc *webrtc.DataChannel) {
-		switch dc.Label() {
-		case channelLabel:
+		switch label := dc.Label(); {
+		case label == channelLabel && c.taken.Add(1) <= maxChannels:
 			l.adopt(c, dc)
-		case wire.ExtLabel:
-			if !l.agent.o.plain {
-				l.adoptExt(c, dc)
-			}
+		case label == wire.ExtLabel && c.taken.Add(1) <= maxChannels && !l.agent.o.plain:
+			l.adoptExt(c, dc)
 		default: // nobody would read it
 			dc.OnOpen(func() { _ = dc.Close() })
 		}

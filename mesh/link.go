@@ -19,15 +19,16 @@ const lingering = 2 * time.Second
 // Between two of our own agents a new connection is made beside the one in
 // use, which is left alone until the new one works.
 type link struct {
-	agent *Agent
-	peer  string
-	inbox *inbox
-	done  chan struct{} // closed when run has returned
-	kind  atomic.Int32  // of peer: unknown, ours or plain
-	probe probe
-	out   outbox
-	pacer pacer
-	in    intake
+	agent  *Agent
+	peer   string
+	inbox  *inbox
+	done   chan struct{} // closed when run has returned
+	kind   atomic.Int32  // of peer: unknown, ours or plain
+	probe  probe
+	out    outbox
+	pacer  pacer
+	in     intake
+	forged forged
 
 	mu    sync.Mutex  // guards changes of conn and next and of their servers, which others read
 	conn  *connection // the one messages are sent on; nil: none yet
@@ -124,6 +125,9 @@ func (l *link) tick(now time.Time) {
 	l.watch(now)
 	l.identify(now)
 	l.lackDirect(now)
+	if count := l.forged.rest(now); count > 0 {
+		l.reportForged(count, "more of them")
+	}
 	t := l.agent.o.Timing
 	for _, d := range []struct {
 		at    *time.Time

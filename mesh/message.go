@@ -115,7 +115,9 @@ func (l *link) deliver(c *connection, data []byte, at time.Time) {
 		message, err = wire.DecodeMessage(data)
 	}
 	if err != nil {
-		l.agent.emit("signature_verification_failed", l.peer, metadata{"reason": err.Error()})
+		if count := l.forged.add(at); count > 0 {
+			l.reportForged(count, err.Error())
+		}
 		return
 	}
 	// The ext channel of one of ours is there before the first message.

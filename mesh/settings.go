@@ -34,6 +34,7 @@ func newAPI(o AgentOptions, wait time.Duration) (*webrtc.API, error) {
 	s.SetSCTPRTOMax(t.RTOMax)
 	s.SetSCTPMinCwnd(minWindow)
 	s.DetachDataChannels() // see firstBuffer
+	s.SetSCTPMaxMessageSize(wire.MaxMessage)
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	// Waiting gives better candidate types a chance. Relay-only has nothing
 	// better to wait for: pion's own wait of 2 s would be paid by every link.

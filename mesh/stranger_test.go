@@ -2,9 +2,11 @@ package mesh
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,13 +26,14 @@ type stranger struct {
 	conn *websocket.Conn
 	ctx  context.Context
 
-	flushes int
-	offered atomic.Pointer[wire.SessionDescription] // the last offer
-	mu      sync.Mutex
-	frames  []wire.Signal
-	pc      *webrtc.PeerConnection
-	open    chan *webrtc.DataChannel // if-agent-messaging channels that have opened
-	got     []wire.Message
+	flushes  int
+	messages *webrtc.DataChannel
+	offered  atomic.Pointer[wire.SessionDescription] // the last offer
+	mu       sync.Mutex
+	frames   []wire.Signal
+	pc       *webrtc.PeerConnection
+	open     chan *webrtc.DataChannel // if-agent-messaging channels that have opened
+	got      []wire.Message
 }
 
 func newStranger(t *testing.T, url, id string) *stranger {
@@ -41,7 +44,7 @@ func newStranger(t *testing.T, url, id string) *stranger {
 		t.Fatal(err)
 	}
 	conn.SetReadLimit(-1)
-	s := &stranger{t: t, id: id, conn: conn, ctx: ctx, open: make(chan *webrtc.DataChannel, 64)}
+	s := &stranger{t: t, id: id, conn: conn, ctx: ctx, open: make(chan *webrtc.DataChannel, 512)}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -185,12 +188,46 @@ func (s *stranger) local(d webrtc.SessionDescription, err error) string {
 // SDP of the offer.
 func (s *stranger) offer(m *testMesh, to string) string {
 	s.t.Helper()
-	dc, err := s.peer().CreateDataChannel(channelLabel, nil)
-	if err != nil {
+	var err error
+	if s.messages, err = s.peer().CreateDataChannel(channelLabel, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	s.serve(dc)
+	s.serve(s.messages)
 	return s.renegotiate(m, to)
+}
+
+// answered is the last answer that it got.
+func (s *stranger) answered() string {
+	answers := s.received(wire.TypeAnswer)
+	return answers[len(answers)-1].Answer.SDP
+}
+
+// say sends a signed message on the channel that it opened.
+func (s *stranger) say(t *testing.T, text string) {
+	t.Helper()
+	message, err := wire.NewMessage(s.id, "b", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := ed25519.GenerateKey(nil)
+	if err == nil {
+		err = message.Sign(key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := message.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sendText(string(raw) + text)
+}
+
+func (s *stranger) sendText(text string) {
+	s.t.Helper()
+	if err := s.messages.SendText(text); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // renegotiate sends an offer for the PeerConnection there is and takes the
@@ -207,7 +244,8 @@ func (s *stranger) renegotiate(m *testMesh, to string) string {
 		}
 		return nil
 	})
-	answer := s.received(wire.TypeAnswer)[before].Answer.SDP
+	answer := strings.Replace(s.received(wire.TypeAnswer)[before].Answer.SDP, // it minds no limit
+		fmt.Sprintf("max-message-size:%d", wire.MaxMessage), "max-message-size:10000000", 1)
 	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		s.t.Fatal(err)
 	}

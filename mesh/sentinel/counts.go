@@ -43,7 +43,8 @@ func (c *counts) add(name string) {
 func (c *counts) event(e witnessclient.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.events[e.Name]++
+	count, _ := e.Metadata["count"].(int) // one event may tell of many
+	c.events[e.Name] += uint64(max(1, count))
 	if e.Name == "connection_quality_update" {
 		c.quality(e.Metadata)
 	}
