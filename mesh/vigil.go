@@ -12,12 +12,22 @@ type vigil struct {
 	quiet     int           // ticks since anything arrived
 	flat      int           // ticks since a response arrived
 	lag       time.Duration // how late our ticks come, at worst lately
+	late      int           // ticks in a row that came late
 	latest    time.Duration // round trip
 	srtt      time.Duration // smoothed, RFC 6298 section 2
 	rttvar    time.Duration
 	asked     time.Time // when pion was
 	last      time.Time // tick
 }
+
+const (
+	// mostLag is what a process that stood still for hours counts for: a path
+	// that died meanwhile is noticed soon after.
+	mostLag = 5 * time.Second
+	// alwaysLate is the number of late ticks in a row after which being late is
+	// what the machine is like, and says nothing about a tick any more.
+	alwaysLate = 8
+)
 
 // observe notes one tick. It tells whether the tick came in time; one that did
 // not is no evidence.
@@ -27,8 +37,13 @@ func (v *vigil) observe(now time.Time, every time.Duration) bool {
 		late = now.Sub(v.last) - every
 	}
 	v.last = now
-	v.lag = max(v.lag-v.lag/32, late)
-	return late < every/2
+	v.lag = max(v.lag-v.lag/32, min(late, mostLag))
+	if late < every/2 {
+		v.late = 0
+		return true
+	}
+	v.late++
+	return v.late > alwaysLate
 }
 
 // askEvery bounds how often pion is asked while messages tell already that the
