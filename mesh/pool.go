@@ -138,7 +138,8 @@ func (p *pool) refresh(ctx context.Context) error {
 	changed := p.username != "" && p.username != username
 	p.username, p.password, p.renew = username, password, time.Time{}
 	if !expires.IsZero() {
-		p.renew = time.Now().Add(max(time.Second, time.Until(expires)/2))
+		// By the time of day: the other clock stands still while a machine sleeps.
+		p.renew = time.Now().Round(0).Add(max(time.Second, time.Until(expires)/2))
 	}
 	p.mu.Unlock()
 	if changed && p.renewed != nil {

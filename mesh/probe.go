@@ -12,11 +12,12 @@ import (
 // and loss of each direction. Nothing retransmits heartbeats.
 type probe struct {
 	mu       sync.Mutex
-	sent     int64 // heartbeats
-	first    int64 // of the peer's that we count from
-	got      int64 // of these
-	highest  int64 // of the peer's that arrived
-	at       int64 // as that heartbeat had it
+	epoch    time.Time // see clock
+	sent     int64     // heartbeats
+	first    int64     // of the peer's that we count from
+	got      int64     // of these
+	highest  int64     // of the peer's that arrived
+	at       int64     // as that heartbeat had it
 	arrived  time.Time
 	window   uint64 // bit i: heartbeat highest-i arrived
 	rtt      time.Duration
@@ -28,12 +29,22 @@ type probe struct {
 	known    bool          // lossTx
 }
 
+// clock is the time of day as nanoseconds since 1970, but for ever by the clock
+// that was right at the first call: one that is set while we run must look
+// neither like a round trip nor like jitter.
+func (p *probe) clock(now time.Time) int64 {
+	if p.epoch.IsZero() {
+		p.epoch = now
+	}
+	return p.epoch.UnixNano() + int64(now.Sub(p.epoch))
+}
+
 // next is the heartbeat to send now.
 func (p *probe) next(now time.Time) wire.Ext {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent++
-	x := wire.Ext{Type: wire.ExtHeartbeat, Seq: p.sent, At: now.UnixNano()}
+	x := wire.Ext{Type: wire.ExtHeartbeat, Seq: p.sent, At: p.clock(now)}
 	if p.highest > 0 {
 		x.Echo = &wire.ExtEcho{Seq: p.highest, At: p.at, Held: int64(max(0, now.Sub(p.arrived))), Loss: p.loss()}
 	}
@@ -84,12 +95,12 @@ func (p *probe) take(x wire.Ext, now time.Time) {
 		}
 		p.window |= 1 << -ahead
 	}
-	p.spread(now.Sub(time.Unix(0, x.At)))
+	p.spread(time.Duration(p.clock(now) - x.At))
 	if x.Echo == nil || x.Echo.Seq > p.sent {
 		return
 	}
 	p.lossTx, p.known = x.Echo.Loss, true
-	if rtt := now.Sub(time.Unix(0, x.Echo.At)) - time.Duration(x.Echo.Held); rtt >= 0 {
+	if rtt := time.Duration(p.clock(now) - x.Echo.At - x.Echo.Held); rtt >= 0 {
 		p.rtt, p.rttAt = rtt, now
 	}
 }
