@@ -202,6 +202,16 @@ func (c *connection) state() string {
 	return wire.StateConnecting
 }
 
+// stateUnless is state, but a path on which nothing passes is not connected,
+// whatever pion says.
+func (c *connection) stateUnless(quiet bool) string {
+	state := c.state()
+	if quiet && state == wire.StateConnected {
+		return wire.StateDisconnected
+	}
+	return state
+}
+
 // path is the type of the local candidate in use, "" when there is none.
 func (c *connection) path() string {
 	if pair := c.pair(); pair != nil {

@@ -18,12 +18,12 @@ func (a *Agent) Paths(peer string) (report wire.PathReport, ok bool) {
 	if l == nil {
 		return report, false
 	}
-	c, _, _ := l.current()
+	c, _, quiet := l.current()
 	if c == nil {
 		return report, false
 	}
 	report = wire.PathReport{
-		Local: a.o.ID, Peer: peer, State: c.state(), Path: c.path(), RelayOnly: a.o.RelayOnly,
+		Local: a.o.ID, Peer: peer, State: c.stateUnless(quiet), Path: c.path(), RelayOnly: a.o.RelayOnly,
 		Own: []wire.PathCandidate{}, Theirs: []wire.PathCandidate{}, Pairs: []wire.PathPair{},
 	}
 	stats := c.pc.GetStats()

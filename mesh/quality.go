@@ -31,10 +31,9 @@ func (l *link) reportQuality() {
 	if d.LossTx != nil {
 		l.pacer.adapt(*d.LossTx)
 	}
-	m := metadata{
-		"roundTripTime": stats.CurrentRoundTripTime, // seconds
-		"packetsLost":   lost,
-		"candidateType": d.Path,
+	m := metadata{"packetsLost": lost, "candidateType": d.Path}
+	if l.answered(stats) {
+		m["roundTripTime"] = stats.CurrentRoundTripTime // seconds
 	}
 	if d.Path == wire.PathRelay {
 		m["turn_server"] = l.conn.server
@@ -47,6 +46,13 @@ func (l *link) reportQuality() {
 		m["bitrate_limit_bps"] = limit
 	}
 	l.agent.emit("connection_quality_update", l.peer, m)
+}
+
+// answered tells whether a check was answered lately: without, pion keeps the
+// last round trip for ever.
+func (l *link) answered(s webrtc.ICECandidatePairStats) bool {
+	t := l.agent.o.Timing
+	return s.ResponsesReceived > 0 && time.Since(s.LastResponseTimestamp.Time()) <= 3*max(t.Quality, t.Keepalive)
 }
 
 // addQuality adds what is known beside the W3C names.
@@ -101,12 +107,9 @@ func (l *link) describe() wire.Link {
 	if c == nil {
 		return d
 	}
-	d.State, d.Path, d.CreatedAt = c.state(), c.path(), &c.createdAt
+	d.State, d.Path, d.CreatedAt = c.stateUnless(quiet), c.path(), &c.createdAt
 	if d.Path != "" && d.Path != wire.PathRelay {
 		server = ""
-	}
-	if quiet && d.State == wire.StateConnected {
-		d.State = wire.StateDisconnected
 	}
 	d.TURNServer = &server
 	d.LocalFingerprint = l.agent.fingerprint
