@@ -64,6 +64,8 @@ func (l *link) seekFaster() {
 	switch {
 	case !l.up || l.conn.relayed || !l.offers() || !l.ours():
 		l.detour.direct, l.detour.relay = nil, nil
+	case !l.conn.vigil.answered() || l.spare != nil && !l.spare.vigil.answered():
+		// no look: what is not measured is neither slow nor fast
 	case l.spare != nil:
 		l.compareSpare()
 	case l.detour.slow(l.conn.vigil.latest) && l.attempt == nil && time.Now().After(l.detour.after):

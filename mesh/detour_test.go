@@ -32,3 +32,27 @@ func TestDetourComparesAfterFiveLooks(t *testing.T) {
 		}
 	}
 }
+
+// TestDetourNeedsAnswers: a relay that answers nothing has no round trip, which
+// is less than any.
+func TestDetourNeedsAnswers(t *testing.T) {
+	m := newTestMesh(t)
+	a := m.add("a1", nil)
+	m.add("a2", nil)
+	m.connectAll()
+	on(t, a, "a2", func(l *link) {
+		direct, relay := l.conn, &connection{pc: l.conn.pc}
+		defer func() { l.spare = nil }()
+		l.spare = relay
+		for range 3 * detourLooks {
+			direct.vigil.latest, direct.vigil.flat = time.Second, 0
+			relay.vigil.latest, relay.vigil.flat = 0, 0
+			l.seekFaster()
+			relay.vigil.latest, relay.vigil.flat = time.Millisecond, 1<<20
+			l.seekFaster()
+		}
+		if l.conn != direct || l.spare != relay {
+			t.Errorf("moved: %t, given up: %t", l.conn != direct, l.spare == nil)
+		}
+	})
+}

@@ -110,5 +110,9 @@ func (v *vigil) direction() string {
 	return "no check is answered and nothing received"
 }
 
+// answered tells whether a response arrived within a few keepalives, so that
+// latest is the round trip of now.
+func (v *vigil) answered() bool { return v.latest > 0 && v.flat <= 6 }
+
 // lately tells whether something arrived within a few ticks.
 func (v *vigil) lately() bool { return v.quiet <= 4 }
