@@ -269,22 +269,18 @@ func (a *Agent) renewLinks() {
 	}
 }
 
-// Heal has links that are in a partition tried now, those to the given peers
-// or all. It gives the number of links it concerns.
+// Heal has links that are down tried now, those to the given peers or all. It
+// gives the number of links it concerns.
 func (a *Agent) Heal(peers ...string) int {
 	var concerned []*link
 	for _, l := range a.allLinks() {
-		_, _, quiet := l.current()
-		if quiet && (len(peers) == 0 || slices.Contains(peers, l.peer)) {
+		if l.down() && (len(peers) == 0 || slices.Contains(peers, l.peer)) {
 			concerned = append(concerned, l)
 		}
 	}
 	a.emit("mesh_healing_manual_triggered", "", metadata{"peers_reconnecting": len(concerned)})
 	for _, l := range concerned {
-		l.inbox.post(func() {
-			l.healing.now()
-			l.retry()
-		})
+		l.inbox.post(l.healNow)
 	}
 	return len(concerned)
 }

@@ -119,6 +119,15 @@ func (l *link) checkPartition() {
 	l.healing.detect(time.Now(), silence)
 }
 
+// healNow makes an attempt that an operator asks for.
+func (l *link) healNow() {
+	if l.healing.active() {
+		l.healing.now()
+		return
+	}
+	l.retry()
+}
+
 // heal makes the attempt that is due, if any.
 func (l *link) heal() {
 	attempt := l.healing.step(time.Now())

@@ -91,3 +91,45 @@ func TestQualityHasNoOldRoundTrip(t *testing.T) {
 		return nil
 	})
 }
+
+// TestHealTriesOnce: what an operator asks for is one attempt at once, for every
+// link that is down, however it came to be.
+func TestHealTriesOnce(t *testing.T) {
+	m, bad := cutPair(t, func(o *AgentOptions) {
+		o.Timing = o.Timing.ScalePartition(0.01)
+		o.Timing.HealingUnit = time.Hour // the second attempt is two hours away
+		o.Timing.Connect, o.Timing.Fallback = 100*time.Millisecond, 100*time.Millisecond
+		o.Timing.OfferSilence = time.Hour
+	})
+	a := m.agents[0]
+	cut(t, bad, "*", "*")
+	m.eventually("the first attempt is over", func() error {
+		if n := m.events.count("mesh_healing_attempt"); n < 2 {
+			return fmt.Errorf("%d attempts", n)
+		}
+		idle := false
+		on(t, a, "b", func(l *link) { idle = l.attempt == nil && l.then == nil })
+		if !idle {
+			return errors.New("an attempt is under way")
+		}
+		return nil
+	})
+	offers, attempts := m.events.count("webrtc_offer_created"), m.events.count("mesh_healing_attempt")
+	if n := a.Heal(); n != 1 {
+		t.Errorf("Heal concerns %d links, want 1", n)
+	}
+	m.eventually("an attempt", func() error {
+		if n := m.events.count("mesh_healing_attempt"); n == attempts {
+			return errors.New("none")
+		}
+		return nil
+	})
+	on(t, a, "b", func(l *link) {})
+	if n := m.events.count("webrtc_offer_created") - offers; n != 1 {
+		t.Errorf("%d offers, want 1", n)
+	}
+	on(t, a, "b", func(l *link) { l.setQuiet(false); l.healing.healed() }) // down, and no partition yet
+	if n := a.Heal("b"); n != 1 || a.Heal("somebody") != 0 {
+		t.Errorf("Heal concerns %d links that are down, want 1", n)
+	}
+}

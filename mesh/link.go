@@ -8,10 +8,6 @@ import (
 	"github.com/infrafabric/meshctl/mesh/wire"
 )
 
-// lingering is how long a connection that was replaced still takes what is on
-// its way.
-const lingering = 2 * time.Second
-
 // link is the lasting relation to one peer and outlives its connections. One
 // goroutine, run, owns it: pion's callbacks, signaling frames and the agent's
 // methods only post work to its inbox.
@@ -325,47 +321,6 @@ func (l *link) established() {
 	l.out.move(c)
 }
 
-// use makes c the link's connection. The one before goes on for a while: the
-// peer may not have changed over yet.
-func (l *link) use(c *connection) {
-	l.mu.Lock()
-	old := l.conn
-	l.conn = c
-	l.mu.Unlock()
-	l.retire(old)
-}
-
-func (l *link) setNext(c *connection) {
-	l.mu.Lock()
-	old := l.next
-	l.next = c
-	l.mu.Unlock()
-	if old != nil {
-		l.replaced.Go(old.close)
-	}
-}
-
-func (l *link) dropSpare() {
-	l.retire(l.spare)
-	l.spare = nil
-}
-
-// retire closes a connection that is not used any more, in time.
-func (l *link) retire(c *connection) {
-	if c == nil {
-		return
-	}
-	l.replaced.Go(func() {
-		timer := time.NewTimer(lingering)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-l.agent.ctx.Done():
-		}
-		c.close()
-	})
-}
-
 // about posts work that concerns one connection and is void when the link has
 // dropped it by then.
 func (l *link) about(c *connection, work func()) {
@@ -395,6 +350,12 @@ func (l *link) current() (c *connection, server string, quiet bool) {
 		return nil, "", false
 	}
 	return c, c.server, l.quiet && c == l.conn
+}
+
+// down tells whether messages cannot pass now.
+func (l *link) down() bool {
+	c, _, quiet := l.current()
+	return c == nil || c.stateUnless(quiet) != wire.StateConnected
 }
 
 // sending is the connection for messages, nil when none can pass.
