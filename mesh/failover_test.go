@@ -304,3 +304,39 @@ func TestReconnectRepairsLinksThatAreDown(t *testing.T) {
 		t.Errorf("%s made the offer, want a1 at once", by)
 	}
 }
+
+// TestReconnectAskedForAgainAndAgain: that does not keep links down.
+func TestReconnectAskedForAgainAndAgain(t *testing.T) {
+	old, replacement := newRelay(t, true), newRelay(t, true)
+	m := newTestMesh(t)
+	m.addRelayed(2, uris(old), func(o *AgentOptions) { o.Check = nil })
+	m.onServer(old.uri)
+	old.kill()
+	m.eventually("both links down", func() error {
+		for _, a := range m.agents {
+			if l := a.Links()[0]; l.State == wire.StateConnected {
+				return errors.New(l.ID + " is not")
+			}
+		}
+		return nil
+	})
+	for _, a := range m.agents {
+		a.SetTURNServers(uris(replacement))
+	}
+	offers := m.events.count("webrtc_offer_created")
+	asking, stop := context.WithCancel(t.Context())
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); asking.Err() == nil; <-tick.C {
+			for _, a := range m.agents {
+				a.ReconnectTURN()
+			}
+		}
+	})
+	m.onServer(replacement.uri)
+	stop()
+	asked.Wait()
+	if n := m.events.count("webrtc_offer_created") - offers; n > 100 {
+		t.Errorf("%d offers were made: each question began anew", n)
+	}
+}

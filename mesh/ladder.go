@@ -61,13 +61,13 @@ func (l *link) moveOff(server string) {
 }
 
 // move makes a new connection beside the one in use, or restarts ICE when the
-// peer is a plain agent. A move to that server that is under way goes on: who
-// asks twice does not wait longer. What cannot be done now is done later.
+// peer is a plain agent. What is under way to that server goes on: who asks
+// twice does not wait longer. What cannot be done now is done later.
 func (l *link) move(server string) {
 	l.moving = l.moving || l.up && l.conn.relayed
 	switch {
 	case !l.agent.signaling.live(l.agent.ctx) || !l.agent.registered(l.peer):
-	case l.moving && l.attempt != nil && l.attempt.c.server == server && l.attempt.c.purpose == purposeMove:
+	case l.attempt != nil && l.attempt.c.server == server && (!l.up || l.attempt.c.purpose == purposeMove):
 	case !l.up:
 		l.abandon()
 		l.offer(server, purposeConnect)

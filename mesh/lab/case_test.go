@@ -197,6 +197,12 @@ func patient(o *mesh.AgentOptions) {
 	o.Timing.Disconnected, o.Timing.Failed = 15*time.Second, 30*time.Second
 }
 
+// unhurried is for moves that a busy machine shall not send elsewhere.
+func unhurried(o *mesh.AgentOptions) {
+	patient(o)
+	o.Timing.Connect = 15 * time.Second
+}
+
 func patientLab(r *recorder) Options {
 	return Options{Agents: 3, Check: allocates, Agent: r.on(patient)}
 }
