@@ -46,7 +46,7 @@ type count struct {
 	latencies                      []time.Duration
 }
 
-var errNotTried = errors.New("not tried: the test ended before")
+var errNotTried = errors.New("not tried to the end: the test ended before")
 
 func newCount(size int) *count { return &count{size: size, err: errNotTried} }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +20,8 @@ type DeliveryOptions struct {
 	Duration time.Duration // how long messages are sent; 0: 10 s
 	Interval time.Duration // between two messages of one direction; 0: 100 ms
 	Size     int           // bytes of data in a message, up to MaxDeliverySize; 0: 64
-	Setup    time.Duration // for registering and connecting everybody; 0: 30 s
+	Join     time.Duration // for registering everybody; 0: as Setup
+	Setup    time.Duration // for connecting everybody; 0: 30 s
 	Drain    time.Duration // longest wait for late messages; 0: 3 s
 
 	SignalingURLs []string
@@ -42,7 +44,7 @@ type onMessage func(from, to string, m wire.Message, at time.Time)
 
 // DeliveryProgress says where a running test is.
 type DeliveryProgress struct {
-	Phase          string        // connecting, sending or waiting for late messages
+	Phase          string        // registering, connecting, sending or waiting for late messages
 	Left           time.Duration // of the phase, at most
 	Sent, Received int
 }
@@ -84,6 +86,9 @@ func (o *DeliveryOptions) complete() error {
 		if *f.value == 0 {
 			*f.value = f.def
 		}
+	}
+	if o.Join <= 0 {
+		o.Join = o.Setup
 	}
 	return nil
 }
@@ -137,12 +142,10 @@ func TestDelivery(ctx context.Context, o DeliveryOptions) (DeliveryResult, error
 
 // run lets the agents live as long as life, which cancel ends.
 func (d *delivery) run(ctx, life context.Context, cancel context.CancelCauseFunc) error {
-	setup := time.Now()
 	d.prepare()
 	defer d.report(ctx)()
-	d.enter("connecting", d.o.Setup)
-	overdue := fmt.Errorf("the time for setting up, %s, is over", d.o.Setup)
-	timer := time.AfterFunc(d.o.Setup, func() { cancel(overdue) })
+	d.enter("registering", d.o.Join)
+	timer := time.AfterFunc(d.o.Join, func() { cancel(fmt.Errorf("the time for registering, %s, is over", d.o.Join)) })
 	waits := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	err := d.start(life)
 	timer.Stop()
@@ -150,9 +153,8 @@ func (d *delivery) run(ctx, life context.Context, cancel context.CancelCauseFunc
 	if err != nil {
 		return err
 	}
-	bounded, done := context.WithDeadlineCause(ctx, setup.Add(d.o.Setup), overdue)
-	d.connect(bounded)
-	done()
+	d.enter("connecting", d.o.Setup)
+	d.connect(ctx)
 	d.enter("sending", d.o.Duration)
 	sending, done := context.WithTimeout(ctx, d.o.Duration)
 	d.send(sending)
@@ -179,14 +181,20 @@ func (d *delivery) prepare() {
 
 func (d *delivery) name(i int) string { return fmt.Sprintf("%s%s-%d", wire.OwnPrefix, d.o.Run, i+1) }
 
-// start registers all agents; without all of them there is no test.
+// start registers all agents at the same time: each may have to find out that a
+// server does not answer. Without all of them there is no test.
 func (d *delivery) start(ctx context.Context) error {
-	for i := range d.o.Agents {
-		a, err := StartAgent(ctx, d.agentOptions(d.name(i)))
+	agents, errs := make([]*Agent, d.o.Agents), make([]error, d.o.Agents)
+	var wg sync.WaitGroup
+	for i := range agents {
+		wg.Go(func() { agents[i], errs[i] = StartAgent(ctx, d.agentOptions(d.name(i))) })
+	}
+	wg.Wait()
+	d.agents = slices.DeleteFunc(agents, func(a *Agent) bool { return a == nil })
+	for _, err := range errs {
 		if err != nil {
 			return err
 		}
-		d.agents = append(d.agents, a)
 	}
 	return nil
 }
@@ -222,7 +230,14 @@ func (d *delivery) each(f func(from *Agent, to string, c *count)) {
 }
 
 func (d *delivery) connect(ctx context.Context) {
-	d.each(func(from *Agent, to string, c *count) { c.connected(from.awaitPeer(ctx, to)) })
+	bounded, done := context.WithTimeoutCause(ctx, d.o.Setup, fmt.Errorf("the time for setting up, %s, is over", d.o.Setup))
+	defer done()
+	d.each(func(from *Agent, to string, c *count) {
+		err := from.awaitPeer(bounded, to)
+		if err == nil || ctx.Err() == nil { // that the test ended is nothing about the pair
+			c.connected(err)
+		}
+	})
 }
 
 // awaitPeer connects to a peer that may not be registered here yet.

@@ -236,7 +236,7 @@ func TestDeliveryErrors(t *testing.T) {
 		{"no signaling in time", func(o *DeliveryOptions) {
 			o.SignalingURLs = []string{"ws://" + hanging.Addr().String()}
 			o.Setup = 100 * time.Millisecond
-		}, "the time for setting up, 100ms, is over"},
+		}, "the time for registering, 100ms, is over"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := deliveryOptions(signal)

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type Tally struct {
 type PairResult struct {
 	From, To  string
 	Connected bool   // false: nothing could be measured
+	Untried   bool   // the test ended before it was known whether they connect
 	Error     string // why it is not connected
 	// Path and TURNServer are the sender's at the end: host, srflx, prflx or
 	// relay, and "" when the link was down then.
@@ -121,7 +123,7 @@ func (r *DeliveryResult) addPaths(latencies map[PathResult][]time.Duration) {
 func (c *count) fill(p *PairResult) []time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.Connected = c.err == nil
+	p.Connected, p.Untried = c.err == nil, errors.Is(c.err, errNotTried)
 	if c.err != nil {
 		p.Error = c.err.Error()
 	}

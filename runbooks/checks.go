@@ -201,7 +201,10 @@ func judgeDelivery(r mesh.DeliveryResult, limits Thresholds) answer {
 		"sent": r.Sent, "received": r.Received, "lost": r.Lost, "duplicated": r.Duplicated, "reordered": r.Reordered, "corrupt": r.Corrupt,
 		"latency_p50_ms": millis(r.LatencyP50), "latency_p95_ms": millis(r.LatencyP95), "latency_p99_ms": millis(r.LatencyP99),
 	}
-	if !r.Complete() || r.Sent == 0 {
+	switch failed, untried := pairs(r); {
+	case !failed && untried:
+		return answer{probes.Unknown, "the test agents were still connecting", "", facts}
+	case !r.Complete() || r.Sent == 0:
 		return answer{probes.Fail, "not every pair of test agents could connect: " + firstPairError(r), "new agents cannot join the mesh; probe the TURN servers", facts}
 	}
 	loss, p95 := 100*float64(r.Lost)/float64(r.Sent), millis(r.LatencyP95)
@@ -217,13 +220,27 @@ func judgeDelivery(r mesh.DeliveryResult, limits Thresholds) answer {
 	return a
 }
 
+// pairs tells whether a pair cannot connect, and whether that is not known of one.
+func pairs(r mesh.DeliveryResult) (failed, untried bool) {
+	for _, p := range r.Pairs {
+		failed = failed || !p.Untried && !p.Connected
+		untried = untried || p.Untried
+	}
+	return failed, untried
+}
+
 func firstPairError(r mesh.DeliveryResult) string {
 	for _, p := range r.Pairs {
-		if !p.Connected {
-			return fmt.Sprintf("%s to %s: %s", p.From, p.To, p.Error)
+		if !p.Untried && !p.Connected {
+			return fmt.Sprintf("%s to %s: %s", p.From, p.To, pairError(p))
 		}
 	}
 	return "nothing was sent"
+}
+
+// pairError is why a pair is not connected, without its names.
+func pairError(p mesh.PairResult) string {
+	return strings.TrimPrefix(p.Error, fmt.Sprintf("connect %s to %s: ", p.From, p.To))
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -48,6 +48,9 @@ func TestJudgeDelivery(t *testing.T) {
 		{"one twice", func(r *mesh.DeliveryResult) { r.Duplicated = 1 }, probes.Fail},
 		{"one out of order", func(r *mesh.DeliveryResult) { r.Reordered = 1 }, probes.Fail},
 		{"one corrupt", func(r *mesh.DeliveryResult) { r.Corrupt = 1 }, probes.Fail},
+		{"a pair that was not tried to the end", func(r *mesh.DeliveryResult) {
+			r.Pairs = append(r.Pairs, mesh.PairResult{From: "b", To: "a", Untried: true})
+		}, probes.Unknown},
 		{"a pair that never connected", func(r *mesh.DeliveryResult) { r.Pairs = append(r.Pairs, mesh.PairResult{From: "b", To: "a"}) }, probes.Fail},
 		{"a pair that sent nothing", func(r *mesh.DeliveryResult) { r.Pairs[0].Sent = 0 }, probes.Fail},
 		{"no pairs", func(r *mesh.DeliveryResult) { r.Pairs = nil }, probes.Fail},

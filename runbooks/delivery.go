@@ -56,6 +56,10 @@ func (m *Mesh) DeliverySetup() time.Duration {
 	return min(30*time.Second, max(deliverySetup, 2*m.Agent.Connect))
 }
 
+// DeliveryJoin is how long its agents may take to register before that: three
+// tries at a server that says nothing, and then the next one.
+func (m *Mesh) DeliveryJoin() time.Duration { return 4 * m.Agent.Register }
+
 // TestPaths runs the delivery test of a spec. An error says that nothing was
 // measured and why; parts measured before it, or until ctx ended, are given
 // beside it.
@@ -102,12 +106,14 @@ func (m *Mesh) deliveryPlans(ctx context.Context, spec DeliverySpec) ([][]wire.S
 }
 
 func (m *Mesh) testPath(ctx context.Context, spec DeliverySpec, i int, servers []wire.ServerURI) (DeliveryPart, error) {
+	timing := m.Agent // a slow path is to be measured, also where agents are in a hurry to leave it
+	timing.Connect = max(timing.Connect, mesh.DefaultTiming().Connect)
 	o := mesh.DeliveryOptions{
 		Run: spec.Run, Agents: spec.Agents, Duration: spec.Duration, Interval: spec.Interval, Size: spec.Size,
-		Setup:         m.DeliverySetup(),
+		Join: m.DeliveryJoin(), Setup: m.DeliverySetup(),
 		SignalingURLs: m.SignalingURLs, TURNServers: servers, Username: m.TURN.Username, Password: m.TURN.Password,
 		RelayOnly: spec.EachTURN || spec.Path == RelayPath || m.RelayOnly && spec.Path != DirectPath,
-		Loopback:  m.Loopback, Timing: m.Agent, CAFile: m.CAFile, Check: m.CheckTURN,
+		Loopback:  m.Loopback, Timing: timing, CAFile: m.CAFile, Check: m.CheckTURN,
 	}
 	var part DeliveryPart
 	if spec.EachTURN {
@@ -122,7 +128,7 @@ func (m *Mesh) testPath(ctx context.Context, spec DeliverySpec, i int, servers [
 	part.judge(m.Thresholds)
 	if spec.EachTURN && part.Verdict == probes.Fail && ctx.Err() == nil {
 		if _, checkErr := m.CheckTURN(ctx, servers[0]); checkErr != nil {
-			part.Summary = fmt.Sprintf("%s: %v", part.TURNServer, checkErr)
+			part.Summary = checkErr.Error()
 			part.Hint = "meshctl probe turn " + part.TURNServer
 		}
 	}
@@ -175,8 +181,10 @@ func judgeDirection(p mesh.PairResult, limits Thresholds) DeliveryProblem {
 		}
 	}
 	switch {
+	case p.Untried:
+		add(probes.Unknown, p.Error)
 	case !p.Connected:
-		add(probes.Fail, p.Error)
+		add(probes.Fail, "not connected: "+pairError(p))
 	case p.Sent == 0:
 		add(probes.Fail, fmt.Sprintf("nothing could be sent, %d messages refused by the channel", p.Refused))
 	default:

@@ -35,7 +35,8 @@ decides the verdict; the limits are those of the configuration (thresholds).
 --each-turn runs the test once for every TURN server, through that server alone.
 
 Exit status: 0 delivered, 3 not delivered well or no agent can join, 4 could not be
-determined, 130 interrupted: what was measured until then is shown.`,
+determined (or --timeout came first), 130 interrupted: what was measured until
+then is shown.`,
 		Example: `  meshctl mesh test --agents 5 --duration 1m --rate 20 --size 1024
   meshctl mesh test --each-turn --duration 5s --output junit`,
 		Args: exactArgs(0, "no arguments"),
@@ -61,7 +62,7 @@ func (o meshTestOptions) check() error {
 	case o.agents < 2 || o.agents > 16:
 		return usageError("--agents %d: not between 2 and 16", o.agents)
 	case o.duration <= 0 || o.duration > 10*time.Minute:
-		return usageError("--duration %s: not between 0 and 10m", o.duration)
+		return usageError("--duration %s: more than nothing and at most 10m are possible", o.duration)
 	case !(o.rate >= 0.1 && o.rate <= 1000):
 		return usageError("--rate %v: not between 0.1 and 1000", o.rate)
 	case o.size < 1 || o.size > mesh.MaxDeliverySize:
@@ -93,20 +94,25 @@ func (a *app) runMeshTest(ctx context.Context, o meshTestOptions) error {
 		Interval: time.Duration(float64(time.Second) / o.rate), Path: o.path, EachTURN: o.eachTURN,
 		Progress: func(turn string, p mesh.DeliveryProgress) { s.notes.note(testNote(turn, p)) },
 	}
-	s.notes.note(runbooks.Note{Text: o.cost(s.mesh.DeliverySetup())})
+	s.notes.note(runbooks.Note{Text: o.cost(s.mesh.DeliveryJoin() + s.mesh.DeliverySetup())})
 	parts, err := s.mesh.TestPaths(ctx, spec)
 	s.notes.close()
-	interrupted := errors.Is(context.Cause(ctx), errInterrupted)
-	switch {
-	case ctx.Err() != nil && !interrupted:
-		return context.Cause(ctx)
-	case err != nil && !interrupted:
-		return &exitError{code: exitUnknown, err: err, hints: []string{"the test agents could not join the mesh: nothing was measured"}}
+	cut := ""
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errInterrupted):
+		cut = "interrupted"
+	case cause != nil:
+		cut = fmt.Sprintf("not finished after %s (--timeout)", a.timeout)
+	case err != nil:
+		return &exitError{code: exitUnknown, err: err, hints: []string{"nothing was measured; meshctl status shows what does not answer"}}
 	}
-	doc := newDeliveryDoc(spec, parts, interrupted)
+	doc := newDeliveryDoc(spec, parts, cut)
 	code := verdictCode(doc.Verdict, o.failOn)
-	if interrupted {
+	switch {
+	case cut == "interrupted":
 		code = exitInterrupted
+	case cut != "" && code == exitOK:
+		code = exitUnknown // also with --fail-on fail: it has not been tested
 	}
 	if err := a.showResults(results{
 		doc: doc, text: func(p *page) { p.delivery(doc) }, suite: func() suite { return deliverySuite(doc) }, code: code,

@@ -26,6 +26,8 @@ type deliveryDoc struct {
 	RatePerS    float64        `json:"rate_per_s"`
 	DurationS   float64        `json:"duration_s"`
 	Parts       []partDoc      `json:"parts"`
+
+	worst string // TURN server of the part that decided
 }
 
 type partDoc struct {
@@ -72,31 +74,55 @@ type pairDoc struct {
 	tallyDoc
 }
 
-func newDeliveryDoc(spec runbooks.DeliverySpec, parts []runbooks.DeliveryPart, interrupted bool) deliveryDoc {
+// newDeliveryDoc is what parts found; cut, if any, says why the last of them
+// did not come to its end.
+func newDeliveryDoc(spec runbooks.DeliverySpec, parts []runbooks.DeliveryPart, cut string) deliveryDoc {
 	doc := deliveryDoc{
-		Run: spec.Run, Verdict: probes.Pass, Interrupted: interrupted, Complete: len(parts) > 0 && !interrupted,
+		Run: spec.Run, Verdict: probes.Pass, Interrupted: cut != "", Complete: len(parts) > 0,
 		Path: spec.Path, Size: spec.Size, RatePerS: 1 / spec.Interval.Seconds(), DurationS: spec.Duration.Seconds(), Parts: []partDoc{},
 	}
-	bad := 0
-	for _, part := range parts {
+	good := 0
+	for i, part := range parts {
 		p := newPartDoc(part)
+		if cut != "" && i == len(parts)-1 {
+			p.cut(cut)
+		}
 		doc.Parts = append(doc.Parts, p)
 		doc.Complete = doc.Complete && p.Complete
-		if p.Verdict != probes.Pass {
-			bad++
+		if p.Verdict == probes.Pass {
+			good++
 		}
 		if doc.Verdict != doc.Verdict.Worse(p.Verdict) || doc.Summary == "" {
 			doc.Verdict, doc.Summary, doc.Hint = p.Verdict, p.Summary, p.Hint
+			doc.worst = p.TURNServer
 		}
 	}
 	if spec.EachTURN {
-		doc.Summary = fmt.Sprintf("%d of %d TURN servers deliver well; %s", len(parts)-bad, len(parts), doc.Summary)
+		doc.Summary = doc.eachSummary(good)
 	}
-	if interrupted {
-		doc.Verdict = doc.Verdict.Worse(probes.Unknown)
-		doc.Summary = "interrupted; until then: " + doc.Summary
+	if len(parts) == 0 && cut != "" {
+		doc.Verdict, doc.Summary = probes.Unknown, cut+"; nothing was measured"
 	}
 	return doc
+}
+
+// eachSummary counts the servers and names the worst one.
+func (doc deliveryDoc) eachSummary(good int) string {
+	text := fmt.Sprintf("%d of %d TURN servers deliver well", good, len(doc.Parts))
+	if doc.Interrupted {
+		text = fmt.Sprintf("%d TURN servers were tested to the end", len(doc.Parts)-1)
+	}
+	if doc.Verdict == probes.Pass {
+		return text
+	}
+	return fmt.Sprintf("%s; %s: %s", text, doc.worst, doc.Summary)
+}
+
+// cut makes a part one that did not come to its end: never green.
+func (p *partDoc) cut(why string) {
+	p.Complete = false
+	p.Verdict = p.Verdict.Worse(probes.Unknown)
+	p.Summary = why + "; until then: " + p.Summary
 }
 
 func newPartDoc(part runbooks.DeliveryPart) partDoc {
@@ -187,13 +213,10 @@ func deliverySuite(doc deliveryDoc) suite {
 		if class == "" {
 			class = fmt.Sprintf("part-%d", i+1)
 		}
-		verdict := part.Verdict
-		if doc.Interrupted {
-			verdict = verdict.Worse(probes.Unknown)
-		}
-		s.cases = append(s.cases, testCase{class: class, name: "delivery", verdict: verdict, summary: part.Summary, hint: part.Hint})
+		s.cases = append(s.cases, testCase{class: class, name: "delivery", verdict: part.Verdict, summary: part.Summary, hint: part.Hint})
 		for _, pair := range part.Pairs {
-			c := testCase{class: class, name: pair.From + " -> " + pair.To, verdict: probes.Pass, summary: tallyText(pair.tallyDoc)}
+			// The name is the same in every run, so that a CI system knows it again.
+			c := testCase{class: class, name: ordinal(pair.From) + " -> " + ordinal(pair.To), verdict: probes.Pass, summary: tallyText(pair.tallyDoc)}
 			for _, problem := range part.Problems {
 				if problem.From == pair.From && problem.To == pair.To {
 					c.verdict, c.summary = problem.Verdict, problem.Summary
