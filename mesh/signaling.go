@@ -42,6 +42,7 @@ type signaling struct {
 	better    *better       // registration to change over to
 	brief     int           // registrations in a row that ended at once; only run changes it
 	over      chan struct{} // closed when no server will ever take us again
+	refusal   error         // why
 }
 
 func newSignaling(o AgentOptions, emit emitter, receive func(wire.Signal)) (*signaling, error) {
@@ -170,8 +171,14 @@ func (s *signaling) reconnect(ctx context.Context) *websocket.Conn {
 		}
 		conn, err := s.connect(ctx)
 		var failure *SignalingError
-		if err == nil || errors.As(err, &failure) && failure.Refused {
+		if err == nil {
 			return conn
+		}
+		if errors.As(err, &failure) && failure.Refused {
+			s.mu.Lock()
+			s.refusal = err
+			s.mu.Unlock()
+			return nil
 		}
 	}
 }

@@ -65,7 +65,7 @@ type Sentinel struct {
 
 // Run watches until ctx ends, which is no error. It joins as soon as a
 // signaling server takes it, for as long as that takes; one that answers 401
-// or 403 ends it with an error. So does a journal that cannot be written.
+// or 403, then or later, ends it with an error: it would stay blind for ever. So does a journal that cannot be written.
 func Run(ctx context.Context, o Options) error {
 	if o.Refresh <= 0 {
 		o.Refresh = defaultRefresh
@@ -154,6 +154,8 @@ func (s *Sentinel) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-agent.Over():
+			return agent.Refusal() // nil when ctx has ended just now
 		case <-ticker.C:
 		}
 	}
