@@ -15,6 +15,7 @@ import (
 const (
 	queueLength  = 4096
 	perJournal   = 1000 // events: a journal is kept in memory
+	openOlder    = 8    // older journals in memory; the others wait on disk for their turn
 	keptJournals = 20   // delivered ones that stay as evidence
 	finalTime    = 10 * time.Second
 )
@@ -40,7 +41,9 @@ type recorder struct {
 
 	journal *witnessclient.Journal
 	outbox  *witnessclient.Outbox
-	older   []*leftover
+	full    int         // events of a journal
+	older   []*leftover // being delivered
+	shelf   []shelved   // to be delivered after them
 }
 
 // leftover is a full journal, or one of an earlier process, that is not
@@ -50,8 +53,14 @@ type leftover struct {
 	outbox  *witnessclient.Outbox
 }
 
+// shelved is a journal that is not open.
+type shelved struct {
+	path        string
+	undelivered int
+}
+
 func newRecorder(o Options) (*recorder, error) {
-	r := &recorder{o: o, queue: make(chan witnessclient.Event, queueLength)}
+	r := &recorder{o: o, queue: make(chan witnessclient.Event, queueLength), full: perJournal}
 	if o.Journals == "" {
 		return r, nil
 	}
@@ -76,15 +85,25 @@ func (r *recorder) resume() error {
 		case j.Err != nil:
 			r.o.Log.Error("a journal is damaged", "path", j.Path, "error", j.Err)
 		case j.Unacked > 0 && r.o.Witness != nil:
-			journal, err := witnessclient.OpenJournal(j.Path)
-			if err != nil {
-				r.o.Log.Error("a journal cannot be opened", "path", j.Path, "error", err)
-				continue
-			}
-			r.older = append(r.older, &leftover{journal, witnessclient.NewOutbox(r.o.Witness, journal)})
+			r.shelf = append(r.shelf, shelved{j.Path, j.Unacked})
 		}
 	}
+	r.unshelve()
 	return nil
+}
+
+// unshelve opens as many journals as there is room for, the oldest first.
+func (r *recorder) unshelve() {
+	for len(r.older) < openOlder && len(r.shelf) > 0 {
+		path := r.shelf[0].path
+		r.shelf = r.shelf[1:]
+		journal, err := witnessclient.OpenJournal(path)
+		if err != nil {
+			r.o.Log.Error("a journal cannot be opened", "path", path, "error", err)
+			continue
+		}
+		r.older = append(r.older, &leftover{journal, witnessclient.NewOutbox(r.o.Witness, journal)})
+	}
 }
 
 func (r *recorder) open() error {
@@ -157,7 +176,7 @@ func (r *recorder) drain() error {
 }
 
 func (r *recorder) write(e witnessclient.Event) error {
-	if r.journal.Count() >= perJournal {
+	if r.journal.Count() >= r.full {
 		if err := r.rotate(); err != nil {
 			return err
 		}
@@ -166,12 +185,19 @@ func (r *recorder) write(e witnessclient.Event) error {
 	return err
 }
 
-// rotate ends a journal, which is then delivered beside the next one.
+// rotate ends a journal, which is then delivered beside the next one, or after
+// those that the witness has not taken for long.
 func (r *recorder) rotate() error {
 	if err := r.finish(); err != nil {
 		return err
 	}
-	r.older = append(r.older, &leftover{r.journal, r.outbox})
+	ended := &leftover{r.journal, r.outbox}
+	if len(r.older) < openOlder {
+		r.older = append(r.older, ended)
+	} else {
+		ended.close(0)
+		r.shelf = append(r.shelf, shelved{ended.journal.Path(), undelivered(ended.journal)})
+	}
 	if err := r.open(); err != nil {
 		return fmt.Errorf("next journal: %w", err)
 	}
@@ -188,19 +214,25 @@ func (r *recorder) finish() error {
 
 // settle closes older journals that are delivered, and counts what is not.
 func (r *recorder) settle() {
-	left, before, waiting := 0, len(r.older), r.older[:0]
+	before, waiting := len(r.older), r.older[:0]
 	for _, o := range r.older {
-		n := undelivered(o.journal)
-		left += n
-		if n > 0 && o.outbox != nil {
+		if o.outbox != nil && undelivered(o.journal) > 0 {
 			waiting = append(waiting, o)
 			continue
 		}
 		o.close(finalTime)
 	}
 	r.older = waiting
-	r.left.Store(int64(left + undelivered(r.journal)))
-	if before > 0 && len(waiting) == 0 {
+	r.unshelve()
+	left := undelivered(r.journal)
+	for _, o := range r.older {
+		left += undelivered(o.journal)
+	}
+	for _, s := range r.shelf {
+		left += s.undelivered
+	}
+	r.left.Store(int64(left))
+	if before > 0 && len(r.older) == 0 {
 		r.prune()
 	}
 }
