@@ -14,8 +14,8 @@ type Limits struct {
 // least twice as long.
 type CertificateLife struct{ Percent, Days float64 }
 
-// DefaultLimits: an ACME client renews when a third of the life is left; at a
-// sixth half the time to renew is lost.
+// DefaultLimits are the usual ones: an ACME client renews when a third of the
+// life is left, and at a sixth half the time to renew is lost.
 func DefaultLimits() Limits {
 	return Limits{
 		LossWarn: 2, LossFail: 5,

@@ -127,8 +127,8 @@ func partFrom(kind, name string, f probes.Finding) Part {
 	return Part{Kind: kind, Name: name, Verdict: f.Verdict, Code: f.Code, Summary: f.Summary, Hint: f.Hint}
 }
 
-func unknownPart(kind, name string, err error) Part {
-	return Part{Kind: kind, Name: name, Verdict: probes.Unknown, Summary: err.Error()}
+func unknownPart(kind string, err error) Part {
+	return Part{Kind: kind, Verdict: probes.Unknown, Summary: err.Error()}
 }
 
 // partOfAnswer is a validation's answer as a part.

@@ -18,7 +18,7 @@ import (
 func (s *survey) runParts(context.Context) []Part {
 	runs, err := Runs(s.engine.StateDir)
 	if err != nil {
-		return []Part{unknownPart(PartRuns, "", err), unknownPart(PartAudit, "", err)}
+		return []Part{unknownPart(PartRuns, err), unknownPart(PartAudit, err)}
 	}
 	unfinished := Part{Kind: PartRuns, Verdict: probes.Pass, Summary: "no run is unfinished"}
 	audit := Part{Kind: PartAudit, Verdict: probes.Pass, Summary: "every event is delivered"}

@@ -72,7 +72,7 @@ func (s *survey) controllerPart(ctx context.Context) []Part {
 	c, err := s.census()
 	var reply *control.ReplyError
 	if errors.As(err, &reply) && reply.TooLarge {
-		p := unknownPart(PartController, "", err)
+		p := unknownPart(PartController, err)
 		p.Hint = "the mesh has more connections than meshctl reads: look at them in Prometheus"
 		return []Part{p}
 	}

@@ -28,7 +28,7 @@ func (s *survey) turnParts(ctx context.Context) []Part {
 func (s *survey) stunParts(ctx context.Context) []Part {
 	lists := s.lists()
 	if lists.stunErr != nil {
-		return []Part{unknownPart(PartSTUN, "", lists.stunErr)}
+		return []Part{unknownPart(PartSTUN, lists.stunErr)}
 	}
 	return s.probeEach(ctx, PartSTUN, lists.stun)
 }

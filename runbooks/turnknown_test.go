@@ -73,7 +73,7 @@ func TestNearestName(t *testing.T) {
 	for name, want := range map[string]string{
 		"turn1":                  names[0],
 		"turn2.example.org":      names[1],
-		"TURN2.exmaple.com:3478": names[1],
+		"TURN2.eaxmple.com:3478": names[1],
 		"10.0.0.7:5349":          names[2],
 		"10.0.0.17":              names[2],
 		"relay.other.net":        "",
