@@ -33,7 +33,8 @@ events to the witness, asks once a minute for the TURN servers that agents get,
 and tells the receivers of the configuration (notify) when healing a partition
 was given up, or every TURN server fails its checks. It is never counted as an agent of the mesh.
 
-Exit status: 0 told to end, 2 usage or configuration, 5 signaling refuses it.`,
+Exit status: 0 told to end, 2 usage or configuration, 5 signaling refuses
+it, 8 one of this name runs on this machine already.`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runMeshAgent(cmd.Context(), o) },
 	}
@@ -77,6 +78,8 @@ func (a *app) runMeshAgent(ctx context.Context, o meshAgentOptions) error {
 		return cause
 	case errors.As(err, &refused) && refused.Refused:
 		return &exitError{code: exitRefused, err: err, hints: []string{"signaling wants no such agent; trying again is no use"}}
+	case errors.As(err, new(*sentinel.RunningError)):
+		return &exitError{code: exitLocked, err: err, hints: []string{"give this one another --name"}}
 	}
 	return err
 }

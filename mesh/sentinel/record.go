@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/infrafabric/meshctl/witnessclient"
 )
 
@@ -41,10 +43,18 @@ type recorder struct {
 
 	journal *witnessclient.Journal
 	outbox  *witnessclient.Outbox
-	full    int         // events of a journal
-	older   []*leftover // being delivered
-	shelf   []shelved   // to be delivered after them
+	full    int          // events of a journal
+	older   []*leftover  // being delivered
+	shelf   []shelved    // to be delivered after them
+	lock    *flock.Flock // of the directory, while this process writes there
 }
+
+// RunningError says that a sentinel of this id runs on this machine already.
+// Two of one id would take the place at the signaling server from each other
+// for ever.
+type RunningError struct{ ID string }
+
+func (e *RunningError) Error() string { return e.ID + " runs on this machine already" }
 
 // leftover is a full journal, or one of an earlier process, that is not
 // delivered yet.
@@ -67,10 +77,21 @@ func newRecorder(o Options) (*recorder, error) {
 	if err := os.MkdirAll(o.Journals, 0o700); err != nil {
 		return nil, err
 	}
-	if err := r.resume(); err != nil {
+	r.lock = flock.New(filepath.Join(o.Journals, "lock"), flock.SetPermissions(0o600))
+	switch ok, err := r.lock.TryLock(); {
+	case err != nil:
 		return nil, err
+	case !ok:
+		return nil, &RunningError{o.Agent.ID}
 	}
-	return r, r.open()
+	err := r.resume()
+	if err == nil {
+		err = r.open()
+	}
+	if err != nil {
+		_ = r.lock.Unlock()
+	}
+	return r, err
 }
 
 // resume goes on with what an earlier process could not deliver. A journal
@@ -262,6 +283,7 @@ func (r *recorder) prune() {
 }
 
 func (r *recorder) close() {
+	defer func() { _ = r.lock.Unlock() }()
 	err := r.finish()
 	for _, o := range append(r.older, &leftover{r.journal, r.outbox}) {
 		o.close(finalTime / time.Duration(len(r.older)+1))

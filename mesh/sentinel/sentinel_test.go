@@ -261,6 +261,35 @@ func TestBlindUntilItHasJoined(t *testing.T) {
 	eventually(t, "it joins", func() error { return w.healthy(http.StatusOK, "ok", "") })
 }
 
+// TestOneSentinelOfAName: a second one would fight the first for its place.
+func TestOneSentinelOfAName(t *testing.T) {
+	nobody := func() Options {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Options{Listener: listener, Journals: t.TempDir(), NewRun: func() string { return fmt.Sprintf("run-%03d", runs.Add(1)) }}
+	}
+	o := nobody()
+	o.Agent.ID = "meshctl-sentinel-x"
+	first, err := newRecorder(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := nobody()
+	second.Agent.ID, second.Journals = o.Agent.ID, o.Journals
+	if err := Run(t.Context(), second); !errors.As(err, new(*RunningError)) {
+		t.Errorf("a second sentinel of a name: %v", err)
+	}
+	first.close()
+	third, err := newRecorder(o)
+	if err != nil {
+		t.Fatalf("after the first has ended: %v", err)
+	}
+	third.close()
+	_ = o.Listener.Close()
+}
+
 func TestRefusedSentinelEnds(t *testing.T) {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	defer site.Close()
