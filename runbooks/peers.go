@@ -20,6 +20,8 @@ type PeerGrid struct {
 	Agents   []string       `json:"agents"`
 	Links    []wire.Link    `json:"links"`    // of every direction, as the mesh reports them
 	Problems []PeerProblem  `json:"problems"` // worst first
+
+	registered map[string]bool // nil: the controller does not say
 }
 
 // PeerProblem is one thing that is wrong with an agent or a pair.
@@ -62,9 +64,12 @@ func (g *PeerGrid) addAgents(ctx context.Context, c *control.Client) error {
 	if err != nil && !errors.As(err, &absent) {
 		return err
 	}
+	if err == nil {
+		g.registered = map[string]bool{}
+	}
 	for _, id := range ids {
 		if !wire.OwnAgent(id) {
-			names[id] = true
+			names[id], g.registered[id] = true, true
 		}
 	}
 	g.Agents = append(g.Agents, slices.Sorted(maps.Keys(names))...)
@@ -84,7 +89,7 @@ func (g *PeerGrid) judge(byName map[string]wire.Link, limits Thresholds) {
 	}
 	for _, agent := range g.Agents {
 		if len(g.Agents) > 1 && !g.reached(agent) {
-			g.problem(probes.Fail, agent, "", "is registered and reaches nobody")
+			g.problem(probes.Fail, agent, "", g.presence(agent)+"reaches nobody")
 		}
 	}
 	slices.SortStableFunc(g.Problems, func(a, b PeerProblem) int {
@@ -104,6 +109,17 @@ func (g *PeerGrid) judge(byName map[string]wire.Link, limits Thresholds) {
 	if i := slices.IndexFunc(g.Problems, func(p PeerProblem) bool { return p.Peer != "" }); i >= 0 {
 		g.Hint = fmt.Sprintf("meshctl mesh peers --why %s,%s", g.Problems[i].Agent, g.Problems[i].Peer)
 	}
+}
+
+// presence tells a dead agent from one that is cut off.
+func (g *PeerGrid) presence(agent string) string {
+	switch {
+	case g.registered == nil:
+		return ""
+	case g.registered[agent]:
+		return "is registered and "
+	}
+	return "is not registered and "
 }
 
 func (g *PeerGrid) judgeLink(l wire.Link, limits Thresholds) {

@@ -48,6 +48,26 @@ func TestPeerGridJudgesEveryDirection(t *testing.T) {
 	}
 }
 
+// TestGoneOrCutOff: an agent that has left is not said to be registered.
+func TestGoneOrCutOff(t *testing.T) {
+	for _, test := range []struct {
+		registered map[string]bool
+		says       string
+	}{
+		{nil, "reaches nobody"},
+		{map[string]bool{"a": true, "b": true, "c": true}, "is registered and reaches nobody"},
+		{map[string]bool{"a": true, "b": true}, "is not registered and reaches nobody"},
+	} {
+		g := PeerGrid{Verdict: probes.Pass, Agents: []string{"a", "b", "c"}, registered: test.registered, Links: []wire.Link{
+			{Local: "a", Peer: "b", State: wire.StateConnected}, {Local: "b", Peer: "a", State: wire.StateConnected},
+		}}
+		g.judge(nil, DefaultThresholds())
+		if g.Verdict != probes.Fail || len(g.Problems) != 1 || g.Problems[0].Summary != test.says {
+			t.Errorf("%s: %+v, want %q", g.Verdict, g.Problems, test.says)
+		}
+	}
+}
+
 func TestWhyNotDirect(t *testing.T) {
 	host, relay := wire.PathCandidate{Type: wire.PathHost}, wire.PathCandidate{Type: wire.PathRelay}
 	for _, test := range []struct {

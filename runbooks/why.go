@@ -51,7 +51,7 @@ func (a *PathAnswer) explain() {
 		a.Summary = fmt.Sprintf("%s and %s have no link; meshctl mesh peers shows who is there", first.Local, first.Peer)
 		a.Reasons = []string{}
 	case a.Verdict == probes.Fail:
-		a.Summary = fmt.Sprintf("%s is %s, %s is %s", first.Local, first.State, second.Local, second.State)
+		a.Summary = fmt.Sprintf("the link %s -> %s is %s, %s -> %s is %s", first.Local, first.Peer, first.State, second.Local, second.Peer, second.State)
 	default:
 		a.Summary = fmt.Sprintf("%s uses %s, %s uses %s", first.Local, first.Path, second.Local, second.Path)
 	}

@@ -157,7 +157,7 @@ func cellText(l wire.Link) string {
 
 func (p *page) whyPath(answer runbooks.PathAnswer) {
 	for _, end := range answer.Ends {
-		p.line("%s -> %s: %s %s", end.Local, end.Peer, end.State, end.Path)
+		p.line("%s -> %s: %s", end.Local, end.Peer, strings.TrimSpace(end.State+" "+end.Path))
 		for _, list := range []struct {
 			name       string
 			candidates []wire.PathCandidate
