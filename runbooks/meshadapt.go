@@ -84,6 +84,8 @@ func (a *meshAdapt) survey(ctx context.Context, _ []RunSummary) (Situation, erro
 	people, err := readPopulation(ctx, a.mesh.Controller)
 	if err != nil {
 		s.Problems = append(s.Problems, Problem{Summary: err.Error(), Hint: "without /stats nobody could tell whom this touches"})
+		s.Blast = "every agent; how many links that is, is not known"
+		return s, nil
 	}
 	s.Blast = fmt.Sprintf("every agent, %d links of which %d are connected; no link is cut", len(people.links), people.count(wire.StateConnected))
 	return s, nil

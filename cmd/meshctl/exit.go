@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +73,13 @@ func (a *app) exit(err error) int {
 		err = cause // whatever else went wrong, that was why
 	}
 	code, hints := classify(err)
+	var file *fs.PathError
+	if code == exitInternal && a.stateDir != "" && errors.As(err, &file) && errors.Is(err, fs.ErrPermission) && strings.HasPrefix(file.Path, a.stateDir) {
+		code, hints = exitRefused, []string{"this user may not write to state_dir " + a.stateDir + ": run as one who may, or name another"}
+	}
+	if a.noConfig && code != exitUsage && code != exitInterrupted {
+		hints = append(hints, "no configuration was found, the defaults hold: --config, $MESHCTL_CONFIG or ./meshctl.yaml; meshctl config init writes one")
+	}
 	a.showError(err, code, hints)
 	return code
 }

@@ -40,7 +40,10 @@ func newResultDoc(r runbooks.Result, code int) resultDoc {
 	}
 	if !r.RecoveredAt.IsZero() && r.Outcome == runbooks.Done {
 		ms, met := r.RecoveredAt.Sub(r.Started).Milliseconds(), r.RecoveredAt.Sub(r.Started) <= r.Objective
-		doc.RecoveredMS, doc.Met = &ms, &met
+		doc.RecoveredMS = &ms
+		if r.Objective > 0 { // nobody promises a time otherwise
+			doc.Met = &met
+		}
 	}
 	return doc
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,10 @@ type app struct {
 	command    string // for the document that reports an error
 	prepared   bool   // the command line was accepted
 	ctx        context.Context
+
+	// Of the configuration that was read, for errors.
+	stateDir string
+	noConfig bool
 }
 
 func newRootCmd(a *app) *cobra.Command {
@@ -80,7 +85,11 @@ server under traffic, recovers it and shows the proof.`,
 func flagError(err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		return usageError("--%s %s: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		why := invalid.Unwrap()
+		if errors.Is(why, strconv.ErrSyntax) || errors.Is(why, strconv.ErrRange) {
+			why = errors.New("not a number that can be meant")
+		}
+		return usageError("--%s %s: %w", invalid.GetFlag().Name, invalid.GetValue(), why)
 	}
 	return usageError("%w", err)
 }

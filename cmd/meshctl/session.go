@@ -37,6 +37,7 @@ func (a *app) open() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.stateDir, a.noConfig = c.StateDir, a.configFile() == ""
 	m, err := a.newMesh(c)
 	if err != nil {
 		return nil, err

@@ -107,13 +107,20 @@ func (p *page) validation(v runbooks.Validation) {
 	if v.Scale != 1 {
 		p.line("%s all windows are scaled by %v: a rehearsal, not a production validation", p.warn("note:"), v.Scale)
 	}
-	p.line("%s %s", p.verdict(v.Verdict), map[probes.Verdict]string{
+	p.line("%s %s", p.verdict(v.Verdict), validationText(v))
+	p.audit(v.Audit)
+}
+
+func validationText(v runbooks.Validation) string {
+	if v.FailoverID == "" && v.Verdict == probes.Fail {
+		return "no recovery is known here, and the mesh does NOT work: a human must look"
+	}
+	return map[probes.Verdict]string{
 		probes.Pass:    "the recovery worked",
 		probes.Warn:    "the recovery worked, with warnings",
 		probes.Fail:    "the recovery did NOT work: a human must look",
 		probes.Unknown: "whether the recovery worked could not be determined",
-	}[v.Verdict])
-	p.audit(v.Audit)
+	}[v.Verdict]
 }
 
 func orNone(text string) string {
