@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,7 @@ checked, 130 interrupted.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runTurnWatch(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&o.every, "every", 0, "`TIME` between two checks (default 30s)")
+	flags.DurationVar(&o.every, "every", mesh.DefaultTiming().TURNHealth, "`TIME` between two checks")
 	flags.DurationVar(&o.stop, "for", 0, "watch this `LONG` (default: until interrupted)")
 	failOnFlag(cmd, &o.failOn)
 	offer(cmd, "jsonl", "prom")
@@ -53,15 +52,14 @@ type turnWatch struct {
 	app    *app
 	o      turnWatchOptions
 	notes  *progress
-	every  time.Duration
 	shown  string // what the last table said, without times
 	latest []mesh.TURNHealth
 	err    error
 }
 
 func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
-	if o.every < 0 || o.stop < 0 {
-		return usageError("--every and --for are not less than nothing")
+	if o.every <= 0 || o.stop < 0 {
+		return usageError("--every %s, --for %s: not more than nothing", o.every, o.stop)
 	}
 	s, err := a.open()
 	if err != nil {
@@ -72,11 +70,9 @@ func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
 	if err != nil {
 		return &exitError{code: exitUnknown, err: err}
 	}
-	if o.every > 0 {
-		options.Timing.TURNHealth = o.every
-		options.Timing.TURNAgain = min(o.every, mesh.DefaultTiming().TURNAgain)
-	}
-	w := &turnWatch{app: a, o: o, notes: s.notes, every: cmp.Or(options.Timing.TURNHealth, mesh.DefaultTiming().TURNHealth)}
+	options.Timing.TURNHealth = o.every
+	options.Timing.TURNAgain = min(o.every, mesh.DefaultTiming().TURNAgain)
+	w := &turnWatch{app: a, o: o, notes: s.notes}
 	lines := make(chan any, 64)
 	options.Emit = func(e witnessclient.Event) {
 		select {
@@ -148,7 +144,7 @@ func (w *turnWatch) table() {
 	for _, s := range w.latest {
 		healthy += int(oneIf(s.State == mesh.TURNHealthy))
 	}
-	w.notes.note(runbooks.Note{Text: fmt.Sprintf("%d of %d healthy, until the next check", healthy, len(w.latest)), Left: w.every})
+	w.notes.note(runbooks.Note{Text: fmt.Sprintf("%d of %d healthy, until the next check", healthy, len(w.latest)), Left: w.o.every})
 }
 
 func (p *page) turnHealth(at time.Time, servers []mesh.TURNHealth) {

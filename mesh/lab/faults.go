@@ -258,6 +258,9 @@ func (l *Lab) kind(f *Fault) (faultKind, error) {
 	}
 	targets := l.targets(kinds[i].FaultInfo)
 	if !slices.Contains(targets, f.Target) {
+		if len(targets) == 0 {
+			return faultKind{}, fmt.Errorf("no target %q: this lab was started without it", f.Target)
+		}
 		return faultKind{}, fmt.Errorf("no target %q, only %s", f.Target, strings.Join(targets, ", "))
 	}
 	return kinds[i], nil
