@@ -58,8 +58,11 @@ type turnWatch struct {
 }
 
 func (a *app) runTurnWatch(ctx context.Context, o turnWatchOptions) error {
-	if o.every <= 0 || o.stop < 0 {
-		return usageError("--every %s, --for %s: not more than nothing", o.every, o.stop)
+	switch {
+	case o.every <= 0:
+		return usageError("--every %s: not more than 0", o.every)
+	case o.stop < 0:
+		return usageError("--for %s: less than 0", o.stop)
 	}
 	s, err := a.open()
 	if err != nil {
