@@ -5,18 +5,14 @@ import (
 	"time"
 )
 
-const (
-	forgedAtOnce = 10 // events in one forgedSpan; what is beyond is counted together
-	forgedSpan   = time.Second
-)
+const forgedAtOnce = 10 // events a second; what is beyond is counted together
 
 // forged counts messages that were dropped for their signature. A peer can send
 // thousands a second, and every event ends up on a disk.
 type forged struct {
 	mu     sync.Mutex
-	since  time.Time // of the span
-	events int       // in it
-	held   int       // messages that no event has told of yet
+	events quota
+	held   int // messages that no event has told of yet
 }
 
 // add gives the number of messages that an event is to tell of now; 0: none.
@@ -38,13 +34,9 @@ func (f *forged) rest(now time.Time) int {
 }
 
 func (f *forged) due(now time.Time) int {
-	if now.Sub(f.since) >= forgedSpan {
-		f.since, f.events = now, 0
-	}
-	if f.events == forgedAtOnce {
+	if !f.events.take(now, forgedAtOnce, time.Second) {
 		return 0
 	}
-	f.events++
 	count := f.held
 	f.held = 0
 	return count

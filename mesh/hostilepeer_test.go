@@ -89,3 +89,20 @@ func TestFloodOfForgeries(t *testing.T) {
 		return nil
 	})
 }
+
+// TestFloodOfOffers: a peer that offers without end is answered now and then,
+// and what is no offer makes no trouble.
+func TestFloodOfOffers(t *testing.T) {
+	m, b, s, offer := withStranger(t, nil)
+	s.send(wire.Signal{Type: wire.TypeOffer, From: "a", To: "b", Offer: &wire.SessionDescription{Type: "offer", SDP: "v=0\r\n"}})
+	for i := range 5 * maxOffers {
+		other := strings.ReplaceAll(offer, "a=ice-ufrag:", fmt.Sprintf("a=ice-ufrag:x%03d", i))
+		other = strings.Replace(other, "o=- ", fmt.Sprintf("o=- %d", i+1), 1)
+		s.send(wire.Signal{Type: wire.TypeOffer, From: "a", To: "b", Offer: &wire.SessionDescription{Type: "offer", SDP: other}})
+	}
+	s.flush(m, b)
+	on(t, b, "a", func(*link) {})
+	if n := m.events.count("webrtc_answer_created"); n < 2 || n > 3*maxOffers {
+		t.Errorf("%d answers to %d offers", n, 5*maxOffers)
+	}
+}

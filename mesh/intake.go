@@ -17,7 +17,8 @@ const remembered = 1024
 type intake struct {
 	mu       sync.Mutex
 	stream   string
-	expected int64 // sequence number that comes next
+	ended    string // the stream before it, whose sender is gone
+	expected int64  // sequence number that comes next
 	held     map[int64]arrival
 	bytes    int // held
 	seen     recent
@@ -36,8 +37,8 @@ func (i *intake) take(m wire.Message, size int, at time.Time, dedupe bool, hand 
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	inStream := dedupe && m.SequenceNum != nil && strings.HasPrefix(m.ConversationID, streamPrefix)
-	if inStream {
-		i.follow(m.ConversationID)
+	if inStream && !i.follow(m.ConversationID) {
+		return false
 	}
 	known := dedupe && i.seen.has(m.ID)
 	late := inStream && *m.SequenceNum < i.expected
@@ -73,13 +74,19 @@ func (i *intake) room(seq int64) bool {
 	return seq == i.expected || len(i.held) < maxWaiting && i.bytes < maxHeld
 }
 
-// follow begins with a stream that is new: its sender has started over.
-func (i *intake) follow(stream string) {
-	if i.stream == stream {
-		return
+// follow begins with a stream that is new: its sender has started over. What
+// then still comes of the one before must not bring it back, or messages of the
+// new one that were acknowledged would be forgotten.
+func (i *intake) follow(stream string) bool {
+	switch stream {
+	case i.stream:
+		return true
+	case i.ended:
+		return false
 	}
-	i.stream, i.expected, i.bytes = stream, 1, 0
+	i.stream, i.ended, i.expected, i.bytes = stream, i.stream, 1, 0
 	i.held = map[int64]arrival{}
+	return true
 }
 
 // release hands on what follows without a gap.
@@ -101,11 +108,7 @@ func (i *intake) release(hand func(wire.Message, time.Time)) {
 func (i *intake) advance(s wire.ExtStream, hand func(wire.Message, time.Time)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !strings.HasPrefix(s.ID, streamPrefix) {
-		return
-	}
-	i.follow(s.ID)
-	if s.Low <= i.expected {
+	if !strings.HasPrefix(s.ID, streamPrefix) || !i.follow(s.ID) || s.Low <= i.expected {
 		return
 	}
 	// Below low, at most what is held can be missing here.

@@ -49,6 +49,7 @@ type link struct {
 	then     func() // what the timer is for; nil: nothing
 	waiters  []chan struct{}
 	identity string         // the peer's DTLS fingerprint
+	offered  quota          // offers of the peer
 	gone     bool           // the peer left for good
 	replaced sync.WaitGroup // old connections being closed
 	healing  *healing

@@ -76,8 +76,19 @@ func (l *link) createOffer(c *connection, restart bool) (webrtc.SessionDescripti
 	return offer, nil
 }
 
-// takeOffer answers an offer of the peer.
+// maxOffers is how many offers of a peer are looked at in offerSpan: each takes
+// a PeerConnection, and its events are written to disk.
+const (
+	maxOffers = 64
+	offerSpan = 10 * time.Second
+)
+
+// takeOffer answers an offer of the peer. One without ICE credentials is none,
+// and one of too many is treated as if it had been lost.
 func (l *link) takeOffer(offer wire.SessionDescription) {
+	if ufrag(offer.SDP) == "" || !l.offered.take(time.Now(), maxOffers, offerSpan) {
+		return
+	}
 	if c := l.negotiated(offer.SDP); c != nil {
 		l.negotiateAgain(c, offer.SDP)
 		return

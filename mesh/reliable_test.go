@@ -388,3 +388,23 @@ func TestOutboxIsBounded(t *testing.T) {
 		t.Errorf("%d pending from %d, want %d from 11", o.pending(), p.Low, maxWaiting-10)
 	}
 }
+
+// TestIntakeLeavesAnEndedStream: a message of a process that is gone comes
+// after its successor has begun.
+func TestIntakeLeavesAnEndedStream(t *testing.T) {
+	const old, now = streamPrefix + "a-1", streamPrefix + "a-2"
+	var i intake
+	var got []string
+	hand := func(m wire.Message, _ time.Time) {
+		got = append(got, fmt.Sprintf("%s %d", m.ConversationID[len(streamPrefix):], *m.SequenceNum))
+	}
+	take := func(stream string, seq int64) { i.take(message(t, stream, seq), 100, time.Now(), true, hand) }
+	take(old, 1)
+	take(now, 2) // held
+	take(old, 2)
+	i.advance(wire.ExtStream{ID: old, Low: 3}, hand)
+	take(now, 1)
+	if diff := cmp.Diff([]string{"a-1 1", "a-2 1", "a-2 2"}, got); diff != "" {
+		t.Errorf("handed on (-want +got):\n%s", diff)
+	}
+}
