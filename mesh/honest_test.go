@@ -128,7 +128,7 @@ func TestHealTriesOnce(t *testing.T) {
 	if n := m.events.count("webrtc_offer_created") - offers; n != 1 {
 		t.Errorf("%d offers, want 1", n)
 	}
-	on(t, a, "b", func(l *link) { l.setQuiet(false); l.healing.healed() }) // down, and no partition yet
+	on(t, a, "b", func(l *link) { l.setQuiet(""); l.healing.healed() }) // down, and no partition yet
 	if n := a.Heal("b"); n != 1 || a.Heal("somebody") != 0 {
 		t.Errorf("Heal concerns %d links that are down, want 1", n)
 	}

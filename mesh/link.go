@@ -29,7 +29,8 @@ type link struct {
 	mu    sync.Mutex  // guards changes of conn and next and of their servers, which others read
 	conn  *connection // the one messages are sent on; nil: none yet
 	next  *connection // being made beside it; nil: none
-	quiet bool        // nothing passes on conn, whatever pion says
+	quiet string      // why nothing passes on conn, whatever pion says; "": it does
+	since time.Time   // quiet
 
 	// Owned by run.
 	up       bool // messages can pass
@@ -221,7 +222,7 @@ func (l *link) review(c *connection) {
 	case c.over():
 		l.report(c.state(), "")
 		l.lost(c.state())
-	case c.up() && !l.up && !l.quiet:
+	case c.up() && !l.up && l.quiet == "":
 		l.established()
 	}
 }
@@ -298,7 +299,7 @@ func (l *link) established() {
 	if l.attempt == nil {
 		l.stopTimer() // nothing is to be tried
 	}
-	l.setQuiet(false)
+	l.setQuiet("")
 	l.report(wire.StateConnected, "")
 	l.healing.healed()
 	l.hopeless.Store(false)
@@ -332,12 +333,6 @@ func (l *link) about(c *connection, work func()) {
 	})
 }
 
-func (l *link) setQuiet(quiet bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.quiet = quiet
-}
-
 // current is the connection that describes the link and its TURN server, for
 // other goroutines; quiet: nothing passes on it.
 func (l *link) current() (c *connection, server string, quiet bool) {
@@ -350,7 +345,7 @@ func (l *link) current() (c *connection, server string, quiet bool) {
 	if c == nil {
 		return nil, "", false
 	}
-	return c, c.server, l.quiet && c == l.conn
+	return c, c.server, l.quiet != "" && c == l.conn
 }
 
 // down tells whether messages cannot pass now.

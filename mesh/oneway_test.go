@@ -91,7 +91,7 @@ func TestOneWayLoss(t *testing.T) {
 	})
 	m.add("a2", func(o *AgentOptions) {
 		o.RelayOnly, o.TURNServers, o.Check = true, uris(second), allocate
-		o.Timing.Disconnected = time.Hour
+		o.Timing.Disconnected, o.Timing.Heartbeat = time.Hour, LabTiming().Keepalive // a1 hears it all the while
 	})
 	m.connectAll()
 	lossy.deaf.Store(true)

@@ -26,6 +26,7 @@ func (a *Agent) Paths(peer string) (report wire.PathReport, ok bool) {
 		Local: a.o.ID, Peer: peer, State: c.stateUnless(quiet), Path: c.path(), RelayOnly: a.o.RelayOnly,
 		Own: []wire.PathCandidate{}, Theirs: []wire.PathCandidate{}, Pairs: []wire.PathPair{},
 	}
+	report.Down, report.DownMillis = l.silence()
 	stats := c.pc.GetStats()
 	byID := map[string]wire.PathCandidate{}
 	for _, s := range stats {

@@ -101,13 +101,15 @@ func (v *vigil) deaf(every, limit time.Duration) bool {
 	return time.Duration(v.flat)*every > limit+v.slack()
 }
 
-// direction says what does not pass when the path is deaf: the peer may be
-// heard all the while.
-func (v *vigil) direction() string {
-	if 3*v.quiet < 2*v.flat {
+// direction says what does not pass when the path is deaf, as far as that can
+// be told: the peer does not hear us when it was heard later than the answer to
+// a further check should have been. When both ways fail at once, the last that
+// is heard comes within a keepalive (pion's can take two) of the last answer.
+func (v *vigil) direction(every, keepalive time.Duration) string {
+	if time.Duration(v.flat-v.quiet)*every > 2*keepalive+v.slack() {
 		return "the peer does not hear us"
 	}
-	return "no check is answered and nothing received"
+	return "nothing received, and no check of ours answered"
 }
 
 // answered tells whether a response arrived within a few keepalives, so that

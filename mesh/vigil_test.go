@@ -49,3 +49,26 @@ func TestMachineThatIsAlwaysLate(t *testing.T) {
 		t.Errorf("silence is noticed after %s", took)
 	}
 }
+
+// TestDirectionIsOnlyNamedWhenKnown: a path that ends both ways at once must
+// not look like one that ends one way.
+func TestDirectionIsOnlyNamedWhenKnown(t *testing.T) {
+	const every, keepalive = time.Second, 2 * time.Second // of production
+	for _, test := range []struct {
+		flat, quiet int
+		srtt        time.Duration
+		want        string
+	}{
+		{7, 0, 0, "the peer does not hear us"},
+		{7, 2, 0, "the peer does not hear us"},
+		{7, 3, 0, "nothing received, and no check of ours answered"},
+		{7, 5, 0, "nothing received, and no check of ours answered"}, // heard until a keepalive after the last answer
+		{7, 7, 0, "nothing received, and no check of ours answered"},
+		{7, 2, time.Second, "nothing received, and no check of ours answered"},
+	} {
+		v := vigil{flat: test.flat, quiet: test.quiet, srtt: test.srtt}
+		if got := v.direction(every, keepalive); got != test.want {
+			t.Errorf("flat for %d and quiet for %d: %s", test.flat, test.quiet, got)
+		}
+	}
+}

@@ -53,7 +53,7 @@ func (l *link) watch(now time.Time) {
 	case v.silent(every, t.Disconnected):
 		l.stalled("nothing received")
 	case v.deaf(every, t.deafAfter()):
-		l.stalled(v.direction())
+		l.stalled(v.direction(every, t.Keepalive))
 	}
 }
 
@@ -62,7 +62,7 @@ func (l *link) watch(now time.Time) {
 // for both sides.
 func (l *link) selfHeal() {
 	c, t := l.conn, l.agent.o.Timing
-	if !l.quiet || !c.up() || c.vigil.quiet > 0 || c.vigil.deaf(l.agent.o.pulse(), t.Keepalive*3/2) {
+	if l.quiet == "" || !c.up() || c.vigil.quiet > 0 || c.vigil.deaf(l.agent.o.pulse(), t.Keepalive*3/2) {
 		return
 	}
 	if l.attempt != nil && l.attempt.restart {
@@ -78,8 +78,24 @@ func (l *link) selfHeal() {
 // stalled: the link was up and nothing passes any more.
 func (l *link) stalled(reason string) {
 	l.report(wire.StateDisconnected, reason)
-	l.setQuiet(true)
+	l.setQuiet(reason)
 	l.lost(reason)
+}
+
+func (l *link) setQuiet(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quiet, l.since = reason, time.Now()
+}
+
+// silence says why nothing passes and for how long; "" when something does.
+func (l *link) silence() (reason string, ms float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.quiet == "" {
+		return "", 0
+	}
+	return l.quiet, millis(time.Since(l.since))
 }
 
 // lost: the link has no path. The one held in reserve is used at once; else

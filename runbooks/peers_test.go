@@ -90,6 +90,7 @@ func TestWhyNotDirect(t *testing.T) {
 			State: wire.StateConnected, Path: wire.PathHost, Own: []wire.PathCandidate{host}, Theirs: []wire.PathCandidate{host},
 			Pairs: []wire.PathPair{{Local: host, Remote: host, State: "succeeded", Nominated: true, RequestsSent: 7, ResponsesReceived: 7}},
 		}, "the path is direct"},
+		{"down", wire.PathReport{Local: "a", State: wire.StateDisconnected, Down: "nothing received", DownMillis: 1250}, "a: down for 1.3s: nothing received; "},
 		{"nothing", wire.PathReport{State: wire.StateNone}, "has no link"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

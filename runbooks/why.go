@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/infrafabric/meshctl/mesh/control"
 	"github.com/infrafabric/meshctl/mesh/wire"
@@ -57,10 +58,14 @@ func (a *PathAnswer) explain() {
 	}
 }
 
-// reasons are what kept one end from a direct path.
+// reasons are why the link of one end is down, and what kept it from a direct
+// path.
 func reasons(end wire.PathReport) (list []string) {
 	say := func(format string, args ...any) {
 		list = append(list, end.Local+": "+fmt.Sprintf(format, args...))
+	}
+	if end.Down != "" {
+		say("down for %s: %s", time.Duration(end.DownMillis*float64(time.Millisecond)).Round(time.Second/10), end.Down)
 	}
 	tried, answered, direct := 0, 0, 0
 	for _, p := range end.Pairs {

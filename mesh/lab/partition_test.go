@@ -73,6 +73,9 @@ func TestCases17And18Partitions(t *testing.T) {
 		r.byAll(t, l, began, "mesh_partition_healed")
 		report(t, 18, "partition of 45s at a tenth", detected, healing, "3 to 3.5 s: silence of 30 s, looked for every 5; then at most 1 s")
 	})
+	if wrong := r.after(time.Time{}, "connection_state_changed", says("reason", "does not hear us")); len(wrong) > 0 {
+		t.Errorf("%d links were taken for deaf one way, %+v", len(wrong), wrong[0])
+	}
 	intact(t, l)
 }
 
@@ -153,6 +156,9 @@ func TestCase20OneWayLoss(t *testing.T) {
 	unheard := r.detected(t, began, "connection_state_changed", of("agent-1"), down, says("reason", "the peer does not hear us"))
 	hears := r.detected(t, began, "connection_state_changed", of("agent-2"), down, says("reason", "nothing received"))
 	eventually(t, "both ends down", l.allDown)
+	if ways, _ := l.fleet.Paths("agent-1", "agent-2"); ways.Down != "the peer does not hear us" || ways.DownMillis <= 0 || ways.State == wire.StateConnected {
+		t.Errorf("agent-1 says it is %s, down for %v ms: %s", ways.State, ways.DownMillis, ways.Down)
+	}
 	healed := time.Now()
 	heal(t, l, "network-cut", "agent-1>agent-2")
 	l.mustBeSteady(t, 100*time.Millisecond)

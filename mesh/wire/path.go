@@ -7,14 +7,18 @@ const StateNone = "none"
 // the peer offered, and what became of each combination. It answers "why this
 // path and no better one".
 type PathReport struct {
-	Local     string          `json:"local"`
-	Peer      string          `json:"peer"`
-	State     string          `json:"state"`
-	Path      string          `json:"path,omitempty"`
-	RelayOnly bool            `json:"relay_only"` // this end offers relay addresses only
-	Own       []PathCandidate `json:"local_candidates"`
-	Theirs    []PathCandidate `json:"remote_candidates"`
-	Pairs     []PathPair      `json:"pairs"`
+	Local     string `json:"local"`
+	Peer      string `json:"peer"`
+	State     string `json:"state"`
+	Path      string `json:"path,omitempty"`
+	RelayOnly bool   `json:"relay_only"` // this end offers relay addresses only
+	// Down is why nothing passes, as this end found out, and DownMillis for how
+	// long; "" when the link works or never did.
+	Down       string          `json:"down,omitempty"`
+	DownMillis float64         `json:"down_ms,omitempty"`
+	Own        []PathCandidate `json:"local_candidates"`
+	Theirs     []PathCandidate `json:"remote_candidates"`
+	Pairs      []PathPair      `json:"pairs"`
 }
 
 // PathCandidate is one address (W3C webrtc-stats, RTCIceCandidateStats).
