@@ -85,9 +85,10 @@ type Agent struct {
 	track       *webrtc.TrackLocalStaticSample // nil: no media
 	bandwidth   atomic.Pointer[Bandwidth]      // nil: free
 
-	mu    sync.Mutex
-	peers map[string]bool
-	links map[string]*link
+	mu      sync.Mutex
+	peers   map[string]bool
+	links   map[string]*link
+	estates map[string]estate // of links that have ended, by peer
 }
 
 // StartAgent registers an agent with the first signaling server that takes it
@@ -141,7 +142,7 @@ func newAgent(ctx context.Context, o AgentOptions) (*Agent, error) {
 	}
 	a := &Agent{
 		o: o, api: api, quick: quick, track: track, certificate: certificate, fingerprint: print,
-		peers: map[string]bool{}, links: map[string]*link{},
+		peers: map[string]bool{}, links: map[string]*link{}, estates: map[string]estate{},
 	}
 	a.signaling, err = newSignaling(o, a.emit, a.receive)
 	if err != nil {

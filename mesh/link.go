@@ -21,9 +21,9 @@ type link struct {
 	done   chan struct{} // closed when run has returned
 	kind   atomic.Int32  // of peer: unknown, ours or plain
 	probe  probe
-	out    outbox
+	out    *outbox
 	pacer  pacer
-	in     intake
+	in     *intake
 	forged forged
 
 	mu    sync.Mutex  // guards changes of conn and next and of their servers, which others read
@@ -84,8 +84,8 @@ func newLink(a *Agent, peer string) *link {
 		excluded: exclusions{}, state: wire.StateNew,
 		timer: time.NewTimer(0), pulse: time.NewTicker(a.o.pulse()),
 	}
-	l.out.stream = newStream(a.o.ID)
-	l.out.pacer = &l.pacer
+	l.out, l.in = a.inherit(peer)
+	l.out.begin(&l.pacer)
 	if b := a.bandwidth.Load(); b != nil {
 		l.pacer.set(*b)
 	}
@@ -159,7 +159,7 @@ func (l *link) close() {
 	l.use(nil)
 	l.replaced.Wait()
 	if l.gone {
-		l.agent.emit("peer_disconnected", l.peer, nil)
+		l.agent.emit("peer_disconnected", l.peer, metadata{"unacknowledged": l.out.pending()})
 	}
 }
 

@@ -180,5 +180,6 @@ func (a *Agent) forget(l *link) {
 	defer a.mu.Unlock()
 	if a.links[l.peer] == l {
 		delete(a.links, l.peer)
+		a.leaveEstate(l)
 	}
 }

@@ -32,12 +32,12 @@ func newStream(agent string) string {
 }
 
 // outbox keeps the reliable messages of a link until the peer has acknowledged
-// them. They survive every connection of the link.
+// them. They survive every connection of the link, and for a while the link.
 type outbox struct {
 	stream string // does not change
-	pacer  *pacer // nil: free
 
 	mu      sync.Mutex
+	pacer   *pacer      // nil: free
 	last    int64       // sequence number given
 	waiting []*outgoing // in order, not acknowledged
 	bytes   int         // of them
@@ -54,6 +54,13 @@ type outgoing struct {
 	at    time.Time // sent last
 	sent  int       // how often
 	acked bool
+}
+
+// begin makes it the outbox of a new link, which has no connection yet.
+func (o *outbox) begin(p *pacer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pacer, o.on, o.given = p, nil, 0
 }
 
 // add numbers a message, has it made and sends it as soon as c can take it.

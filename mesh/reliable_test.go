@@ -18,12 +18,13 @@ import (
 // ledger sends numbered reliable messages over every pair and notes what
 // arrives, in what order.
 type ledger struct {
-	mu      sync.Mutex
-	arrived map[direction][]int
-	at      map[direction][]time.Time
-	sent    map[direction]int
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	arrived  map[direction][]int
+	at       map[direction][]time.Time
+	sent     map[direction]int
+	offAndOn bool // links may end and begin again
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 }
 
 func newLedger() *ledger {
@@ -60,7 +61,12 @@ func (g *ledger) start(t testing.TB, agents []*Agent, every time.Duration) {
 						return
 					case <-ticker.C:
 					}
-					if _, err := from.SendReliable(to.ID(), map[string]int{"N": n}); err != nil {
+					_, err := from.SendReliable(to.ID(), map[string]int{"N": n})
+					if g.offAndOn && errors.Is(err, ErrNoChannel) {
+						n--
+						continue
+					}
+					if err != nil {
 						t.Errorf("message %d from %s: %v", n, from.ID(), err)
 						return
 					}

@@ -153,6 +153,9 @@ func (s *signalServer) evict(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	conn := s.agents[id]
+	if conn == nil {
+		return
+	}
 	delete(s.agents, id)
 	write(conn, wire.Signal{Type: wire.TypeAgentLeft, AgentID: id})
 }
