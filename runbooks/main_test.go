@@ -126,7 +126,7 @@ func eventually(t *testing.T, what string, fact func() bool) {
 func testTimings() Timings {
 	return Timings{
 		Scale: 1, Monitor: 1500 * time.Millisecond, Short: 100 * time.Millisecond, ErrorWindow: 200 * time.Millisecond,
-		Delivery: time.Second, StatsMaxAge: 6 * time.Second, StepDeadline: 5 * time.Second,
+		Delivery: time.Second, StatsMaxAge: 6 * time.Second, StepDeadline: 30 * time.Second, // tests in which a step is to fail shorten it
 	}
 }
 

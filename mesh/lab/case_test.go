@@ -105,7 +105,7 @@ func (r *recorder) detected(t *testing.T, since time.Time, name string, of ...ma
 	eventually(t, name, func() error {
 		found := r.after(since, name, of...)
 		if len(found) == 0 {
-			return errors.New("no such event")
+			return fmt.Errorf("no such event; there are %v", r.after(since, name))
 		}
 		first = found[0].Timestamp
 		return nil
