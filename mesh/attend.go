@@ -71,10 +71,19 @@ type better struct {
 	registered wire.Signal
 }
 
-// attend looks after a registration: whether the registry knows the peers that
-// links reach, and whether a server is back that is preferred. The new
-// registration stands before the old one ends.
-func (s *signaling) attend(ctx context.Context, conn *websocket.Conn) {
+// takeOver is how long after the end of a socket the registration that has
+// replaced it may come.
+const takeOver = time.Second
+
+// attend looks after a registration until ctx ends: whether the registry knows
+// the peers that links reach, and whether a server is back that is preferred.
+// The new registration stands before the old one ends; where servers share their
+// registry, they end the old one as soon as they have taken the new one, which
+// we hear a moment later.
+func (s *signaling) attend(ctx, agent context.Context, conn *websocket.Conn) {
+	beside, stop := context.WithCancel(agent)
+	defer stop()
+	context.AfterFunc(ctx, func() { time.AfterFunc(takeOver, stop) })
 	s.mu.Lock()
 	server := s.server
 	s.mu.Unlock()
@@ -95,7 +104,7 @@ func (s *signaling) attend(ctx context.Context, conn *websocket.Conn) {
 			return
 		}
 		for _, u := range preferred {
-			next, registered, err := s.register(ctx, u)
+			next, registered, err := s.register(beside, u)
 			if err != nil {
 				continue
 			}

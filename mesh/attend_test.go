@@ -44,6 +44,31 @@ func TestBackToThePrimary(t *testing.T) {
 	}
 }
 
+// TestBackToAPrimaryThatTakesOver: with a shared registry the old socket ends
+// before the new registration is heard of. That is no loss.
+func TestBackToAPrimaryThatTakesOver(t *testing.T) {
+	backup := newSignalServer(t)
+	m := newTestMesh(t)
+	a := m.add("a1", func(o *AgentOptions) {
+		o.SignalingURLs = append(o.SignalingURLs, backup.url())
+		o.Timing.Return = 100 * time.Millisecond
+	})
+	m.signal.refuseNew(http.StatusServiceUnavailable)
+	m.signal.drop()
+	m.eventually("on the backup", onSignaling(m, backup.url()))
+	m.signal.mu.Lock()
+	m.signal.joins = func() {
+		backup.drop()
+		_ = poll(t.Context(), func() bool { return !a.Signaling().Registered })
+	}
+	m.signal.mu.Unlock()
+	m.signal.refuseNew(0)
+	m.eventually("on the primary", onSignaling(m, m.signal.url()))
+	if n := m.events.count("signaling_connection_lost"); n != 1 {
+		t.Errorf("signaling was lost %d times, want once: the change back loses nothing", n)
+	}
+}
+
 func onSignaling(m *testMesh, url string) func() error {
 	return func() error {
 		for _, a := range m.agents {

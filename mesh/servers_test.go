@@ -24,6 +24,7 @@ type signalServer struct {
 
 	mu     sync.Mutex
 	agents map[string]*websocket.Conn
+	joins  func()                                              // called when an agent registers
 	refuse int                                                 // HTTP status for new sockets; 0: take them
 	slow   bool                                                // pings are not answered
 	relay  func(s wire.Signal, forward func(wire.Signal)) bool // true: handled
@@ -86,6 +87,12 @@ func (s *signalServer) accept(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *signalServer) register(id string, conn *websocket.Conn) {
+	s.mu.Lock()
+	joins := s.joins
+	s.mu.Unlock()
+	if joins != nil {
+		joins()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.agents[id] = conn

@@ -204,9 +204,10 @@ func (s *signaling) read(ctx context.Context, conn *websocket.Conn) ([]byte, err
 // serve reads frames until the socket is lost.
 func (s *signaling) serve(ctx context.Context, conn *websocket.Conn) error {
 	var pinger sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
+	agent := ctx
+	ctx, cancel := context.WithCancel(agent)
 	pinger.Go(func() { s.ping(ctx, conn) })
-	pinger.Go(func() { s.attend(ctx, conn) })
+	pinger.Go(func() { s.attend(ctx, agent, conn) })
 	defer pinger.Wait()
 	defer cancel()
 	defer func() { _ = conn.CloseNow() }()
