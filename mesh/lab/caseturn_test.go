@@ -29,12 +29,22 @@ func allocates(username string, password secret.Secret) mesh.TURNCheck {
 	}
 }
 
-// useFirst has all links on the first TURN server.
+// useFirst has all links on the first TURN server, and no move under way: every
+// link that is there was made after the latest question.
 func (l *Lab) useFirst(t *testing.T) {
 	t.Helper()
+	var asked time.Time
 	eventually(t, "all links on turn-1", func() error {
-		l.fleet.SetTURNServers(l.fleet.TURNServers())
-		l.fleet.ReconnectTURN()
+		if time.Since(asked) > 5*time.Second {
+			asked = time.Now()
+			l.fleet.SetTURNServers(l.fleet.TURNServers())
+			l.fleet.ReconnectTURN()
+		}
+		for _, link := range l.Links() {
+			if link.CreatedAt == nil || link.CreatedAt.Before(asked) {
+				return fmt.Errorf("%s to %s has not moved", link.Local, link.Peer)
+			}
+		}
 		return l.allOn(l.TURN[0].URI)
 	})
 	l.mustBeSteady(t, time.Second)
