@@ -299,7 +299,7 @@ func TestCrashEngine(t *testing.T) {
 	}
 	nth, all := crashEvery()
 	if !all {
-		nth = 4
+		nth = 6
 	}
 	site.everyBoundary(t, nth, all, true)
 }

@@ -130,6 +130,7 @@ func TestRecoverOnSeedOnlyMesh(t *testing.T) {
 			l, m, e := labWith(t, tt.fault, lab.Options{Agents: 2, SeedOnly: true})
 			if tt.witnessDown {
 				inject(t, l, "witness-down", "")
+				m.Timings.StepDeadline = 5 * time.Second // it stays unknown
 			}
 			result := mustRun(t, e, Request{Recovery: turnRecovery(t, m, l, tt.replacement)})
 			expect(t, result, tt.want)
