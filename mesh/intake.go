@@ -40,7 +40,9 @@ func (i *intake) take(m wire.Message, size int, at time.Time, dedupe bool, hand 
 	if inStream && !i.follow(m.ConversationID) {
 		return false
 	}
-	known := dedupe && i.seen.has(m.ID)
+	// Ids are their source's own: two sources may use the same one.
+	key := m.Source + "\n" + m.ID
+	known := dedupe && i.seen.has(key)
 	late := inStream && *m.SequenceNum < i.expected
 	if inStream && !known && !late && !i.room(*m.SequenceNum) {
 		return false // not acknowledged, so it comes again
@@ -52,10 +54,10 @@ func (i *intake) take(m wire.Message, size int, at time.Time, dedupe bool, hand 
 	switch {
 	case known || late:
 	case !inStream:
-		i.remember(m.ID, dedupe)
+		i.remember(key, dedupe)
 		hand(m, at)
 	default:
-		i.remember(m.ID, dedupe)
+		i.remember(key, dedupe)
 		i.held[*m.SequenceNum] = arrival{m, size, at}
 		i.bytes += size
 		i.release(hand)
@@ -63,9 +65,9 @@ func (i *intake) take(m wire.Message, size int, at time.Time, dedupe bool, hand 
 	return acks
 }
 
-func (i *intake) remember(id string, dedupe bool) {
+func (i *intake) remember(key string, dedupe bool) {
 	if dedupe {
-		i.seen.add(id)
+		i.seen.add(key)
 	}
 }
 

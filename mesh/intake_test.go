@@ -50,6 +50,22 @@ func TestIntakeOrdersAndDropsRepeats(t *testing.T) {
 	}
 }
 
+// Messages of two sources with the same id are two messages.
+func TestIntakeKnowsMessagesBySourceAndID(t *testing.T) {
+	var i intake
+	var got []string
+	hand := func(m wire.Message, _ time.Time) { got = append(got, m.Source) }
+	first := message(t, "a conversation", 1)
+	second := first
+	second.Source = "c"
+	for _, m := range []wire.Message{first, second, first, second} {
+		i.take(m, 100, time.Now(), true, hand)
+	}
+	if diff := cmp.Diff([]string{"a", "c"}, got); diff != "" {
+		t.Errorf("handed on (-want +got):\n%s", diff)
+	}
+}
+
 func TestIntakeIsBounded(t *testing.T) {
 	const s = streamPrefix + "a-1"
 	var i intake
