@@ -40,7 +40,7 @@ func TestWorstDirectionDecides(t *testing.T) {
 		{"twice", func(p *mesh.PairResult) { p.Duplicated = 2 }, probes.Fail, "2 duplicated"},
 		{"corrupt", func(p *mesh.PairResult) { p.Corrupt = 3 }, probes.Fail, "3 corrupt"},
 		{"full", func(p *mesh.PairResult) { p.Refused = 4 }, probes.Warn, "4 not taken by the channel"},
-		{"apart", func(p *mesh.PairResult) { p.Connected, p.Error, p.Sent = false, "no way", 0 }, probes.Fail, "no way"},
+		{"apart", func(p *mesh.PairResult) { p.Connected, p.Error, p.Sent = false, "no way", 0 }, probes.Fail, "not connected: no way"},
 		{"silent", func(p *mesh.PairResult) { p.Sent, p.Refused = 0, 7 }, probes.Fail, "nothing could be sent, 7 messages refused by the channel"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
