@@ -56,7 +56,7 @@ func NewTurnDrain(m *Mesh, p TurnMoveParams) (*Recovery, error) {
 func NewTurnRestore(m *Mesh, p TurnMoveParams) (*Recovery, error) {
 	uri, err := wire.ParseServerURI(p.Server)
 	if err != nil || !uri.IsTURN() {
-		return nil, &ParamError{"server", fmt.Sprintf("%q is not a turn: or turns: URI", p.Server)}
+		return nil, &ParamError{"server", fmt.Sprintf("%q is not a URI as it stood in the list, such as turn:turn1.example.com:3478?transport=udp", p.Server)}
 	}
 	d := &turnMove{turnRecover: &turnRecover{mesh: m, params: TurnRecoverParams{Monitor: p.Monitor}, replacement: uri}, back: true, new: p.New}
 	d.edit = turnServersOnly(func(list string) string { return prependServer(list, uri) })
