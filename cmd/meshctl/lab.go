@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -114,9 +113,6 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 			return usageError("--dir %s: %w", o.dir, err)
 		}
 	}
-	if err := oneOf("--registry", o.registry, "shared", "separate"); err != nil {
-		return err
-	}
 	if err := o.checkPrograms(); err != nil {
 		return err
 	}
@@ -136,12 +132,6 @@ func (a *app) runLab(ctx context.Context, o labOptions) error {
 
 // checkPrograms tells whether the real servers that were asked for are here.
 func (o labOptions) checkPrograms() error {
-	if err := oneOf("--lb", o.lb, "none", "nginx"); err != nil {
-		return err
-	}
-	if err := oneOf("--metrics", o.metrics, "none", "prometheus"); err != nil {
-		return err
-	}
 	if o.lb == "nginx" {
 		if _, err := lab.NginxPath(); err != nil {
 			return usageError("--lb nginx: no nginx in PATH; install it, or leave the flag out")
@@ -153,13 +143,6 @@ func (o labOptions) checkPrograms() error {
 		}
 	}
 	return nil
-}
-
-func oneOf(flag, value string, of ...string) error {
-	if slices.Contains(of, value) {
-		return nil
-	}
-	return usageError("%s %s: not %s", flag, value, strings.Join(of, " or "))
 }
 
 func (a *app) serveLab(ctx context.Context, l *lab.Lab, o labOptions) error {
